@@ -1,0 +1,52 @@
+"""The four endpoints of a provider that jobs may call, and what each needs of a body."""
+
+from typing import Any
+
+from common.errors import InvalidRequest
+from common.json_text import is_storable
+
+# The field that carries the prompt.
+PROMPT_FIELDS = {
+    "/v1/chat/completions": "messages",
+    "/v1/responses": "input",
+    "/v1/completions": "prompt",
+    "/v1/embeddings": "input",
+}
+MAX_MODEL_CHARACTERS = 200
+
+
+def check_body(endpoint: str, body: dict[str, Any], param: str = "body") -> None:
+    """Raises InvalidRequest, naming the field, for a body that no provider could answer. What else is wrong with a body
+    the provider says itself: its 400 becomes the job's failure."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise InvalidRequest("The body needs a model: a string that is not empty.", param=f"{param}.model")
+    if len(model) > MAX_MODEL_CHARACTERS or not is_storable(model):
+        raise InvalidRequest("The model's name is too long or not valid text.", param=f"{param}.model")
+    field = PROMPT_FIELDS[endpoint]
+    prompt = body.get(field)
+    if not isinstance(prompt, (str, list)) or (field == "messages" and isinstance(prompt, str)):
+        kind = "a list" if field == "messages" else "a string or a list"
+        raise InvalidRequest(f"A body for {endpoint} needs {field}: {kind}.", param=f"{param}.{field}")
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+        raise InvalidRequest(f"The prompt is empty: put something in {field}.", param=f"{param}.{field}")
+    if body.get("stream"):
+        raise InvalidRequest("A job's answer is stored whole: leave stream out.", param=f"{param}.stream")
+
+
+def output_text(endpoint: str, answer: dict[str, Any]) -> str | None:
+    """The text a model generated, or None where the answer holds none."""
+    try:
+        match endpoint:
+            case "/v1/chat/completions":
+                text = answer["choices"][0]["message"]["content"]
+            case "/v1/completions":
+                text = answer["choices"][0]["text"]
+            case "/v1/responses":
+                parts = [part for item in answer["output"] for part in item.get("content") or ()]
+                text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
+            case _:
+                text = None
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return text if isinstance(text, str) else None

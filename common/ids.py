@@ -1,0 +1,28 @@
+"""Identifiers: a time-ordered UUID (version 7, RFC 9562), shown with the prefix of what it names."""
+
+import os
+import time
+from typing import Literal
+from uuid import UUID
+
+Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_"]
+
+
+def new_id() -> UUID:
+    """A new UUIDv7: 48 bits of milliseconds, then 74 random bits. Ids of one process and millisecond are unordered."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return UUID(int=value)
+
+
+def show(prefix: Prefix, value: UUID) -> str:
+    return prefix + value.hex
+
+
+def parse(prefix: Prefix, shown: str) -> UUID | None:
+    """The UUID of an id as `show` writes it, or None for anything else: an unknown id is not found, never malformed."""
+    digits = shown.removeprefix(prefix)
+    if shown == digits or len(digits) != 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return UUID(hex=digits)

@@ -1,0 +1,188 @@
+"""Single jobs: a batch of one, written by the request itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from common import ids, json_text
+from common.batch_states import finish
+from common.database import as_account
+from common.errors import Conflict, InvalidRequest, NotFound
+from common.keys import Caller
+
+STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
+_STATUS_OF_OUTCOME = {"succeeded": "completed", "failed": "failed", "cancelled": "cancelled", "expired": "expired"}
+ENDED = frozenset(_STATUS_OF_OUTCOME.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its customer sees it. `response_body` is what the provider sent; tokens and `cost` (nano-dollars) are
+    its receipt, None where nothing was used or the model has no known price."""
+
+    batch_id: UUID
+    seq: int
+    single: bool
+    endpoint: str
+    custom_id: str
+    metadata: dict[str, str] | None
+    batch_state: str
+    claimed: bool
+    created_at: datetime
+    batch_started_at: datetime | None
+    outcome: str | None
+    status_code: int | None
+    response_body: bytes | None
+    error_code: str | None
+    error_message: str | None
+    attempts: int | None
+    provider: str | None
+    request_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    model: str | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    cost: int | None
+
+    @property
+    def shown_id(self) -> str:
+        job_id = ids.show("job_", self.batch_id)
+        return job_id if self.single else f"{job_id}_{self.seq}"
+
+    @property
+    def status(self) -> str:
+        if self.outcome is not None:
+            return _STATUS_OF_OUTCOME[self.outcome]
+        return "in_progress" if self.claimed else "queued"
+
+
+def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None) -> UUID:
+    """Stores a job for the caller's account and returns the id of its batch of one. The body must have been checked.
+    The job is accepted once this returns; `queue.announce_work` then wakes a worker."""
+    batch_id = ids.new_id()
+    parameters = {
+        "id": batch_id,
+        "account_id": caller.account_id,
+        "api_key_id": caller.key_id,
+        "plan": caller.plan,
+        "endpoint": endpoint,
+        "model": body["model"],
+        "metadata": json_text.dumps(metadata).decode() if metadata is not None else None,
+        "custom_id": ids.show("job_", batch_id),
+        "body": json_text.dumps(body),
+    }
+    with as_account(caller.account_id) as connection:
+        connection.execute(_INSERT, parameters)
+    return batch_id
+
+
+def get(account_id: UUID, job_id: str) -> Job:
+    """The job of this account. Raises NotFound, for another account's job too."""
+    batch_id, seq = _parse(job_id)
+    with as_account(account_id) as connection:
+        row = connection.execute(_GET, {"account_id": account_id, "batch_id": batch_id, "seq": seq}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {job_id!r}.", param="job_id")
+    return Job(**row._mapping)
+
+
+def list_single(account_id: UUID, status: str | None, after: str | None, limit: int) -> Sequence[Job]:
+    """Up to `limit` single jobs, newest first, those submitted before the job `after`."""
+    if status is not None and status not in STATUSES:
+        raise InvalidRequest(f"status is one of {', '.join(STATUSES)}.", param="status")
+    cursor = None
+    if after is not None:
+        cursor = ids.parse("job_", after)
+        if cursor is None:
+            raise InvalidRequest("after is the id of the last job of the page before.", param="after")
+    statement = _LIST[status]
+    with as_account(account_id) as connection:
+        rows = connection.execute(statement, {"account_id": account_id, "after": cursor, "limit": limit})
+        return [Job(**row._mapping) for row in rows]
+
+
+def cancel(account_id: UUID, job_id: str) -> Job:
+    """Cancels a job: at once when no worker has it, else as soon as its worker hears. Raises NotFound, and Conflict when
+    it has ended or belongs to a larger batch."""
+    job = get(account_id, job_id)
+    if not job.single:
+        raise Conflict("This job is a row of a batch: cancel the batch.", param="job_id")
+    with as_account(account_id) as connection:
+        batch = connection.execute(_START_CANCEL, {"account_id": account_id, "batch_id": job.batch_id}).one_or_none()
+        if batch is None and job.status in ENDED:
+            raise Conflict(f"The job has ended already: it is {job.status}.", param="job_id")
+        if batch is not None and batch.cursor == 0:
+            connection.execute(_CANCEL_UNCLAIMED, {"account_id": account_id, "batch_id": job.batch_id})
+            finish(connection, [job.batch_id])
+    return get(account_id, job_id)
+
+
+def _parse(job_id: str) -> tuple[UUID | None, int]:
+    """A single job's id names its batch of one; a row's id adds its number."""
+    batch_part, separator, seq_part = job_id.removeprefix("job_").partition("_")
+    if separator and not (seq_part.isascii() and seq_part.isdigit() and len(seq_part) <= 9):
+        return None, 0
+    return ids.parse("job_", f"job_{batch_part}" if job_id.startswith("job_") else job_id), int(seq_part or 0)
+
+
+_INSERT = text("""
+    WITH batch AS (
+        INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
+            in_progress_at)
+        VALUES (:id, :account_id, :api_key_id, :plan, 'single', :endpoint, :model, CAST(:metadata AS jsonb),
+            'in_progress', 1, now())
+    )
+    INSERT INTO jobs (batch_id, seq, account_id, custom_id, body) VALUES (:id, 0, :account_id, :custom_id, :body)
+""")
+
+_SELECT = """
+    SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,
+        b.state AS batch_state, j.seq < b.cursor AND b.returned = 0 AS claimed, b.created_at,
+        b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
+        r.error_message, r.attempts, r.provider, r.request_id, r.started_at, r.finished_at,
+        coalesce(u.model, b.model) AS model, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost
+    FROM batches b JOIN jobs j ON j.batch_id = b.id
+    LEFT JOIN results r ON r.batch_id = j.batch_id AND r.seq = j.seq
+    LEFT JOIN usage_records u ON u.batch_id = j.batch_id AND u.seq = j.seq
+    WHERE b.account_id = :account_id
+"""
+
+_GET = text(f"{_SELECT} AND b.id = :batch_id AND j.seq = :seq")
+
+_STATUS_CONDITIONS = {
+    None: "true",
+    "queued": "b.state = 'in_progress' AND (b.cursor = 0 OR b.returned > 0)",
+    "in_progress": "b.state IN ('in_progress', 'cancelling') AND b.cursor = 1 AND b.returned = 0",
+    "completed": "b.succeeded = 1",
+    "failed": "b.failed = 1",
+    "cancelled": "b.cancelled = 1",
+    "expired": "b.expired = 1",
+}
+
+_LIST = {
+    status: text(f"""
+        {_SELECT} AND b.kind = 'single' AND j.seq = 0 AND {condition}
+        AND (CAST(:after AS uuid) IS NULL OR b.id < CAST(:after AS uuid))
+        ORDER BY b.id DESC LIMIT :limit
+    """)
+    for status, condition in _STATUS_CONDITIONS.items()
+}
+
+_START_CANCEL = text("""
+    UPDATE batches SET state = 'cancelling', cancelling_at = now()
+    WHERE id = :batch_id AND account_id = :account_id AND state = 'in_progress' RETURNING cursor
+""")
+
+_CANCEL_UNCLAIMED = text("""
+    WITH result AS (
+        INSERT INTO results (batch_id, seq, account_id, outcome, error_code, error_message, attempts, finished_at)
+        VALUES (:batch_id, 0, :account_id, 'cancelled', 'cancelled', 'The job was cancelled.', 0, now())
+    )
+    UPDATE batches SET cursor = 1, cancelled = 1 WHERE id = :batch_id
+""")

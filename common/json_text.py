@@ -1,0 +1,32 @@
+"""JSON in and out of the platform: strict to read, compact to write."""
+
+import json
+from typing import Any, NoReturn
+
+
+def loads(content: bytes | str) -> Any:
+    """The value of a JSON text in UTF-8. Raises ValueError, also for what only Python takes for JSON: NaN and the
+    infinities, and nesting deeper than the parser goes."""
+    text = content.decode() if isinstance(content, bytes) else content
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("the nesting is too deep") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def dumps(value: Any) -> bytes:
+    """The value as compact JSON in UTF-8."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8 form but can be escaped, as whoever sent it did.
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL's text can hold it: no NUL character, no lone surrogate."""
+    return "\0" not in text and text.encode("utf-8", "ignore").decode() == text

@@ -1,0 +1,109 @@
+"""The door to Redis and RQ: tickets, tasks and the bell that wakes idle workers.
+
+A ticket is an RQ job on a plan's queue that means "this plan has work" and names none: which work is decided when a
+worker claims. So a queue needs only a few tickets however many jobs are pending, losing one costs a moment until the
+sweep adds another, and losing Redis loses no work.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from uuid import UUID
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+
+from common.plans import PLANS
+from common.settings import settings
+
+log = logging.getLogger(__name__)
+
+TASKS_QUEUE = "tasks"
+BELL_CHANNEL = "batchyard:bell"
+MAX_TICKETS_PER_PLAN = 8
+TICKET_SECONDS = 60
+FAILED_TTL_SECONDS = 3600
+
+
+def connect() -> Redis:
+    """A client with its own pool. Short time-outs: a request must not hang on a Redis that is away."""
+    return Redis.from_url(
+        settings().redis_url,
+        socket_timeout=5,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 1),
+        health_check_interval=30,
+    )
+
+
+@lru_cache(maxsize=1)
+def redis() -> Redis:
+    return connect()
+
+
+def plan_queue(plan: str) -> str:
+    """The name of the RQ queue that holds a plan's tickets."""
+    return f"plan-{plan}"
+
+
+PLAN_QUEUES = {plan_queue(plan.name): plan for plan in PLANS.values()}
+
+
+@lru_cache(maxsize=8)
+def queue(name: str) -> Queue:
+    return Queue(name, connection=redis(), serializer="json")
+
+
+def announce_work(plan: str) -> None:
+    """Puts a ticket on the plan's queue unless enough are waiting. Call it after the commit that made the work.
+
+    Skipping is safe: a ticket still in the queue will be claimed for after this moment, and that claim sees the commit.
+    So is failing: the work is in PostgreSQL, and the sweep adds the ticket once Redis is back.
+    """
+    with _left_to_the_sweep(plan):
+        tickets = queue(plan_queue(plan))
+        if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
+            tickets.enqueue_call(
+                "worker.tasks.serve", args=[plan], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
+            )
+            redis().publish(BELL_CHANNEL, plan)
+
+
+def enqueue_ingest(batch_id: UUID) -> None:
+    """Asks a worker to read a batch's input. Call it after the commit that stored the batch."""
+    _enqueue_task("worker.tasks.ingest", batch_id)
+
+
+def enqueue_close(batch_id: UUID) -> None:
+    """Asks a worker to end the rows of a cancelled batch that never started."""
+    _enqueue_task("worker.tasks.close", batch_id)
+
+
+def _enqueue_task(name: str, batch_id: UUID) -> None:
+    with _left_to_the_sweep(name):
+        queue(TASKS_QUEUE).enqueue_call(
+            name, args=[batch_id.hex], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
+        )
+        redis().publish(BELL_CHANNEL, TASKS_QUEUE)
+
+
+@contextmanager
+def _left_to_the_sweep(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        log.warning("not enqueued; the sweep will do it", extra={"what": what, "error": str(error)})
+
+
+def tasks_waiting() -> bool:
+    """Whether the tasks queue holds anything: what it holds need not be asked for again."""
+    return bool(redis().llen(queue(TASKS_QUEUE).key))
+
+
+def finished_channel(batch_id: UUID) -> str:
+    """Where the end of a single job is told to a request that waits for it."""
+    return f"batchyard:finished:{batch_id.hex}"

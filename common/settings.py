@@ -1,0 +1,78 @@
+"""Settings, read once from the environment when a process starts.
+
+A missing or malformed setting stops the program and names it. `.env.example` lists every setting with a sentence;
+a test keeps the two the same.
+"""
+
+import sys
+from functools import lru_cache
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting of Batchyard; the environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: str
+    web_database_url: str
+    redis_url: str
+    storage_url: str
+    secret_key: SecretStr = Field(min_length=32)
+
+    provider_url: str = "https://api.openai.com/v1"
+    provider_api_key: SecretStr
+    prices_file: str | None = None
+    call_timeout_seconds: float = Field(default=600, gt=0)
+    call_attempts: int = Field(default=6, ge=1)
+    worker_concurrency: int = Field(default=256, ge=1, le=4096)
+
+    port: int = Field(default=8000, ge=1, le=65535)
+    web_processes: int = Field(default=2, ge=1)
+    web_threads: int = Field(default=32, ge=2)
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("database_url", "web_database_url")
+    @classmethod
+    def _is_postgres(cls, value: str) -> str:
+        return _with_scheme(value, "postgresql://", "postgres://")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        return _with_scheme(value, "redis://", "rediss://", "unix://")
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, value: str) -> str:
+        return _with_scheme(value, "file:///", "s3://")
+
+    @field_validator("provider_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return _with_scheme(value, "http://", "https://").rstrip("/")
+
+
+def _with_scheme(value: str, *schemes: str) -> str:
+    if not value.startswith(schemes):
+        raise ValueError(f"must start with {' or '.join(schemes)}")
+    return value
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Exits with status 2, naming each bad setting, when they do not hold."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            reason = "is not set" if problem["type"] == "missing" else problem["msg"]
+            print(f"setting {name}: {reason} (see .env.example)", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,72 @@
+"""What every process of a stack is told: the settings the caller gave, and the stack's own choices for the rest."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+from common.settings import Settings
+from local.home import Home
+from local.process import ROOT
+
+KEY_NAMES = ("API_KEY", "FREE_API_KEY", "TEAM_API_KEY", "ADMIN_API_KEY")
+WEB_ROLE = "batchyard_web"
+OPENAI_URL = "https://api.openai.com/v1"
+SIMULATED_KEY = "sim"
+SIMULATED_PRICES = ROOT / "local" / "prices.toml"
+# What the caller may set. The port is the stack's own, and the provider's settings are chosen together.
+SETTINGS = {name.upper() for name in Settings.model_fields} - {"PORT", "PROVIDER_URL", "PROVIDER_API_KEY"}
+
+
+def without_our_own(home: Home, given: Mapping[str, str]) -> dict[str, str]:
+    """The settings given, without those that this home's env file put into the caller's shell some time ago."""
+    ours = [value for name, value in home.known_secrets().items() if name.endswith("_password")]
+    kept = {name: value for name, value in given.items() if value and not any(secret in value for secret in ours)}
+    if kept.get("PROVIDER_API_KEY") == SIMULATED_KEY:
+        for name in ("PROVIDER_API_KEY", "PROVIDER_URL", "PRICES_FILE"):
+            kept.pop(name, None)
+    return kept
+
+
+def wants_simulated_provider(given: Mapping[str, str]) -> bool:
+    """Whether nothing given names a provider."""
+    return not {"PROVIDER_API_KEY", "PROVIDER_URL", "OPENAI_API_KEY"} & given.keys()
+
+
+def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The env file's content, in its order. `services` holds the DATABASE_URL and REDIS_URL of embedded services."""
+    database_url = given.get("DATABASE_URL") or services["DATABASE_URL"]
+    storage = home.path / "storage"
+    storage.mkdir(exist_ok=True)
+    chosen = {
+        "BASE_URL": f"http://127.0.0.1:{port}",
+        **dict.fromkeys(KEY_NAMES, ""),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": given.get("REDIS_URL") or services["REDIS_URL"],
+        **_provider(home, given),
+        "WEB_PID": "",
+        "WORKER_PIDS": "",
+        "WEB_DATABASE_URL": _as_role(database_url, WEB_ROLE, home.secret("web_password")),
+        "STORAGE_URL": storage.as_uri(),
+        "SECRET_KEY": home.secret("secret_key"),
+        "PORT": str(port),
+    }
+    return chosen | {name: given[name] for name in sorted(SETTINGS & given.keys())}
+
+
+def _provider(home: Home, given: Mapping[str, str]) -> dict[str, str]:
+    if wants_simulated_provider(given):
+        return {
+            "PROVIDER_URL": f"http://127.0.0.1:{home.port('provider')}/v1",
+            "PROVIDER_API_KEY": SIMULATED_KEY,
+            "PRICES_FILE": str(SIMULATED_PRICES),
+        }
+    return {
+        "PROVIDER_URL": given.get("PROVIDER_URL") or given.get("OPENAI_BASE_URL") or OPENAI_URL,
+        # A model service on one's own machine often has no key, and the client will not do without.
+        "PROVIDER_API_KEY": given.get("PROVIDER_API_KEY") or given.get("OPENAI_API_KEY") or "none",
+    }
+
+
+def _as_role(url: str, role: str, password: str) -> str:
+    """The same database, as another role."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.netloc.rpartition('@')[2]}"))

@@ -1,0 +1,50 @@
+"""The Flask app: parse, call one verb, render."""
+
+import logging
+import time
+import uuid
+
+from flask import Flask, Response, g, request
+
+from common import logs
+from common.settings import settings
+from web import batches, cli, errors, health, jobs
+
+log = logging.getLogger("web.access")
+
+
+def create_app() -> Flask:
+    """The app, with its settings checked."""
+    logs.configure()
+    app = Flask("batchyard")
+    app.config["MAX_CONTENT_LENGTH"] = settings().max_upload_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings().max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.before_request(_begin)
+    app.after_request(_end)
+    errors.register(app)
+    for blueprint in (health.blueprint, jobs.blueprint, batches.blueprint):
+        app.register_blueprint(blueprint)
+    for group in (cli.accounts_group, cli.keys_group):
+        app.cli.add_command(group)
+    return app
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    g.request_id = f"req_{uuid.uuid4().hex}"
+    logs.request_id.set(g.request_id)
+    logs.account_id.set(None)
+    logs.batch_id.set(None)
+
+
+def _end(response: Response) -> Response:
+    response.headers["x-request-id"] = g.request_id
+    milliseconds = round((time.perf_counter() - g.started) * 1000, 1)
+    log.info(
+        "%s %s",
+        request.method,
+        request.path,
+        extra={"status": response.status_code, "milliseconds": milliseconds},
+    )
+    return response

@@ -1,0 +1,101 @@
+"""A batch's rows as a file, streamed from the rows themselves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from uuid import UUID
+
+from flask import Response
+
+from common import csv_results, csv_rows, results, storage
+from common.batch_input import CsvInput
+from common.batches import Batch
+from common.csv_results import ResultCells
+from common.endpoints import output_text
+from common.errors import LineError
+from common.money import format_nano_dollars
+from common.results import Row
+
+FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
+CHUNK_BYTES = 64 * 1024
+
+
+def response(account_id: UUID, batch: Batch, form: str) -> Response:
+    """The batch's every row once, in input order; rows without an outcome say that they are pending."""
+    rows = results.stream(account_id, batch.id, batch.total)
+    chunks = _csv(batch, rows) if form == "csv" else _jsonl(batch, rows)
+    answer = Response(chunks, content_type=FORMATS[form])
+    stem = PurePosixPath(batch.input_filename or batch.shown_id).stem
+    answer.headers.set("Content-Disposition", "attachment", filename=f"{stem}-results.{form}")
+    return answer
+
+
+def _csv(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
+    """The customer's own columns, read again from the file they sent, with ours behind them."""
+    if batch.input is None or batch.input_key is None:
+        pairs = (([row.custom_id], _result_cells(batch.endpoint, row)) for row in rows)
+        return csv_results.write(("custom_id",), pairs)
+    dialect = CsvInput.from_json(batch.input).dialect
+    cells = _cells(batch.input_key, batch.input)
+    return csv_results.write(
+        dialect.columns, ((own, _result_cells(batch.endpoint, row)) for own, row in zip(cells, rows, strict=True))
+    )
+
+
+def _cells(key: str, csv_input: dict[str, object]) -> Iterator[list[str]]:
+    with storage.open_content(key) as file:
+        for found in csv_rows.read(file, CsvInput.from_json(csv_input).dialect):
+            if isinstance(found, LineError):
+                raise RuntimeError(f"line {found.line} of an input that was read once cannot be read again")
+            yield found[1]
+
+
+def _result_cells(endpoint: str, row: Row) -> ResultCells:
+    text = None
+    if row.outcome == "succeeded" and row.body is not None:
+        text = output_text(endpoint, json.loads(row.body))
+    return ResultCells(
+        text, row.outcome or "pending", row.error_message, row.prompt_tokens, row.completion_tokens, row.cost
+    )
+
+
+def _jsonl(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
+    chunk = bytearray()
+    for row in rows:
+        chunk += _line(batch.endpoint, row)
+        if len(chunk) >= CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
+
+
+def _line(endpoint: str, row: Row) -> bytes:
+    answer = json.loads(row.body) if row.outcome == "succeeded" and row.body is not None else None
+    line = {
+        "custom_id": row.custom_id,
+        "status": row.outcome or "pending",
+        "output": output_text(endpoint, answer) if answer is not None else None,
+        "response": {"status_code": row.status_code, "request_id": row.request_id, "body": _body(answer, row.body)}
+        if row.status_code is not None
+        else None,
+        "error": {"code": row.error_code, "message": row.error_message} if row.error_code else None,
+        "usage": {
+            "prompt_tokens": row.prompt_tokens,
+            "cached_tokens": row.cached_tokens,
+            "completion_tokens": row.completion_tokens,
+        }
+        if row.prompt_tokens is not None
+        else None,
+        "cost": format_nano_dollars(row.cost) if row.cost is not None else None,
+    }
+    return json.dumps(line).encode() + b"\n"
+
+
+def _body(answer: object, body: bytes | None) -> object:
+    """What the provider sent: parsed already, or JSON, or neither."""
+    if answer is not None or body is None:
+        return answer
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")

@@ -1,0 +1,89 @@
+"""Every error of the API in one shape, with the one table of status codes."""
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from redis.exceptions import RedisError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from werkzeug.exceptions import HTTPException
+
+from common import errors
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+
+# The first class that an error is an instance of decides: subclasses stand before their parents.
+STATUS = {
+    errors.TooLarge: (413, "invalid_request_error"),
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.AuthenticationFailed: (401, "authentication_error"),
+    errors.PermissionDenied: (403, "permission_error"),
+    errors.NotFound: (404, "not_found_error"),
+    errors.Conflict: (409, "conflict_error"),
+    errors.QuotaExceeded: (429, "quota_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.Unavailable: (503, "unavailable_error"),
+}
+
+CURES = {
+    404: ("not_found_error", "There is no such address: see the README for the routes."),
+    405: ("invalid_request_error", "This address does not take that method."),
+    413: ("invalid_request_error", "The body is over the size limit of this server: send less at once."),
+    415: ("invalid_request_error", "This address takes JSON, or a multipart form where it says so."),
+}
+
+
+def register(app: Flask) -> None:
+    """Makes the app answer every failure in the API's shape."""
+    app.register_error_handler(errors.BatchyardError, _refused)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(InterfaceError, _database_away)
+    app.register_error_handler(RedisError, _redis_away)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _body(message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
+    return jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
+    status, kind = next(answer for cls, answer in STATUS.items() if isinstance(error, cls))
+    response = _body(error.message, kind, error.param, error.code)
+    if status in (409, 429):
+        # Clients retry these by themselves, and neither a state nor a used-up quota changes by asking again.
+        response.headers["x-should-retry"] = "true" if type(error) is errors.RateLimited else "false"
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response, status
+
+
+def _http(error: HTTPException) -> tuple[Response, int] | HTTPException:
+    status = error.code or 500
+    if status < 400:
+        return error
+    kind, message = CURES.get(status, ("invalid_request_error", error.description or error.name))
+    response = _body(message, kind)
+    allowed: Any = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response, status
+
+
+def _database_away(error: Exception) -> tuple[Response, int]:
+    log.error("PostgreSQL does not answer", exc_info=error)
+    return _refused(errors.Unavailable("The database does not answer: send the request again.", code="database_away"))
+
+
+def _redis_away(error: Exception) -> tuple[Response, int]:
+    log.error("Redis does not answer", exc_info=error)
+    return _refused(errors.Unavailable("Redis does not answer: send the request again.", code="redis_away"))
+
+
+def _unexpected(error: Exception) -> tuple[Response, int]:
+    log.error("a request failed in a way nobody thought of", exc_info=error)
+    return _body("The server failed; its log says why, under this answer's x-request-id.", "server_error"), 500

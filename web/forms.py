@@ -1,0 +1,136 @@
+"""What requests may say: typed forms, checked by pydantic, with errors that name the field."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from flask import request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from common import json_text
+from common.endpoints import MAX_MODEL_CHARACTERS
+from common.errors import InvalidRequest, TooLarge
+from common.settings import settings
+
+FormT = TypeVar("FormT", bound="Form")
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
+
+
+def _storable(value: str) -> str:
+    if not json_text.is_storable(value):
+        raise ValueError("holds a NUL character or half of a surrogate pair")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Model = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_MODEL_CHARACTERS)]
+MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
+Metadata = Annotated[dict[MetadataKey, Annotated[Text, Field(max_length=512)]], Field(max_length=16)]
+
+
+class Form(BaseModel):
+    """Nothing is coerced, and an unknown field is an error: a misspelt setting must not be ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Sampling(Form):
+    """The fields of a chat completion that the short form and a CSV share; `body_fields` are those that were set."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    response_format: dict[str, Any] | None = None
+
+    def body_fields(self) -> dict[str, Any]:
+        set_fields = self.model_dump(exclude_none=True)
+        return {name: value for name, value in set_fields.items() if name not in OWN_FIELDS}
+
+
+# What the short form and the CSV form say in their own words; everything else goes into the body as it is.
+OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata"})
+
+
+class ShortJob(Sampling):
+    """A job as a model and a prompt."""
+
+    model: Model
+    prompt: Annotated[str, AfterValidator(_not_blank)]
+    system: str | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    reasoning_effort: str | None = None
+    metadata: Metadata | None = None
+
+
+class FullJob(Form):
+    """A job as an endpoint and the provider's own JSON."""
+
+    endpoint: Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+    body: dict[str, Any]
+    metadata: Metadata | None = None
+
+
+class CsvBatch(Sampling):
+    """The fields beside the file of a CSV upload."""
+
+    model: Model
+    prompt: Annotated[Text, AfterValidator(_not_blank)]
+    system: Text | None = None
+    metadata: Metadata | None = None
+
+
+def parse(form: type[FormT], value: object) -> FormT:
+    """The value as a form. Raises InvalidRequest naming the first field that is wrong."""
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+
+
+def _first_problem(error: ValidationError) -> InvalidRequest:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    # pydantic's location also names the branch of a union and the "[key]" of a mapping; a customer's path has neither.
+    path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-", "[key]"))]
+    param = ".".join(path) or None
+    match problem["type"]:
+        case "missing":
+            message = f"{param} is missing: it is required."
+        case "extra_forbidden":
+            message = f"There is no field {param!r} here: leave it out, or mend its spelling."
+        case "value_error":
+            message = f"{param} {problem['ctx']['error']}."
+        case _:
+            message = f"{param or 'The body'}: {problem['msg']}."
+    return InvalidRequest(message, param=param, code=problem["type"])
+
+
+def json_object() -> dict[str, Any]:
+    """The request's body as a JSON object. Raises InvalidRequest, or TooLarge over MAX_BODY_BYTES."""
+    limit = settings().max_body_bytes
+    request.max_content_length = limit
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"The body is over {limit:,} bytes: send less at once.", code="body_too_large")
+    try:
+        value = json_text.loads(request.get_data())
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    return value
+
+
+def page() -> tuple[int, str | None]:
+    """`limit` (0 to 100, default 20) and `after` of a list request. Raises InvalidRequest."""
+    shown = request.args.get("limit", str(DEFAULT_PAGE))
+    if not (shown.isascii() and shown.isdigit() and int(shown[:9]) <= MAX_PAGE):
+        raise InvalidRequest(f"limit is a whole number from 0 to {MAX_PAGE}.", param="limit")
+    return int(shown), request.args.get("after")

@@ -1,0 +1,73 @@
+"""/v1/jobs: one generation request at a time."""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from common import ids, jobs, queue
+from common.endpoints import check_body
+from common.errors import InvalidRequest
+from web import forms, render, waiting
+from web.auth import caller, requires
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+
+@blueprint.post("")
+@requires("jobs")
+def submit() -> tuple[Response, int]:
+    """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
+    seconds = waiting.wanted_seconds(request.headers.get("Prefer"))
+    endpoint, body, metadata = _read_job(forms.json_object())
+    batch_id = jobs.submit(caller(), endpoint, body, metadata)
+    queue.announce_work(caller().plan)
+    job_id = ids.show("job_", batch_id)
+    if seconds is None:
+        job = jobs.get(caller().account_id, job_id)
+    else:
+        job = waiting.until_ended(caller().account_id, job_id, batch_id, seconds)
+    response = jsonify(render.job(job))
+    response.headers["Location"] = url_for("jobs.get", job_id=job_id)
+    if seconds is not None:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+    return response, 200 if seconds is not None and job.status in jobs.ENDED else 202
+
+
+def _read_job(sent: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, str] | None]:
+    """Endpoint, body and metadata of either form. Raises InvalidRequest."""
+    full = [field for field in ("endpoint", "body") if field in sent]
+    short = [field for field in forms.ShortJob.model_fields if field in sent and field != "metadata"]
+    if full and short:
+        message = f"Send either endpoint and body, or model and prompt; not {full[0]} and {short[0]} together."
+        raise InvalidRequest(message, param=short[0])
+    if full:
+        form = forms.parse(forms.FullJob, sent)
+        check_body(form.endpoint, form.body)
+        return form.endpoint, form.body, form.metadata
+    brief = forms.parse(forms.ShortJob, sent)
+    messages = [{"role": "system", "content": brief.system}] if brief.system else []
+    messages.append({"role": "user", "content": brief.prompt})
+    return "/v1/chat/completions", {"model": brief.model, "messages": messages} | brief.body_fields(), brief.metadata
+
+
+@blueprint.get("")
+@requires("jobs")
+def list_jobs() -> Response:
+    limit, after = forms.page()
+    found = jobs.list_single(caller().account_id, request.args.get("status"), after, limit + 1)
+    return jsonify(render.page(found, limit, render.job))
+
+
+@blueprint.get("/<job_id>")
+@requires("jobs")
+def get(job_id: str) -> Response:
+    return jsonify(render.job(jobs.get(caller().account_id, job_id)))
+
+
+@blueprint.post("/<job_id>/cancel")
+@requires("jobs")
+def cancel(job_id: str) -> Response:
+    job = jobs.cancel(caller().account_id, job_id)
+    if job.status not in jobs.ENDED:
+        queue.enqueue_close(job.batch_id)
+    return jsonify(render.job(job))

@@ -1,0 +1,59 @@
+"""Holding a request until its job has ended: `Prefer: wait=N` (RFC 7240)."""
+
+import re
+import threading
+import time
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from common import jobs, queue
+from common.errors import InvalidRequest
+from common.jobs import Job
+from common.settings import settings
+
+MAX_WAIT_SECONDS = 60
+LOOK_SECONDS = 1.0
+LOOK_WITHOUT_REDIS_SECONDS = 0.25
+
+# Each waiting request holds a thread; the others must be able to go on.
+_places = threading.BoundedSemaphore(max(1, settings().web_threads * 3 // 4))
+
+
+def wanted_seconds(prefer: str | None) -> int | None:
+    """The N of a Prefer header's `wait=N`, or None without one. Raises InvalidRequest outside 1 to 60."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?([^\",;\s]*)", prefer or "", re.IGNORECASE)
+    if found is None:
+        return None
+    value = found[1]
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= MAX_WAIT_SECONDS):
+        raise InvalidRequest(f"Prefer: wait takes 1 to {MAX_WAIT_SECONDS} seconds.", param="Prefer")
+    return int(value)
+
+
+def until_ended(account_id: UUID, job_id: str, batch_id: UUID, seconds: int) -> Job:
+    """The job as soon as it has ended, or as it is after the time, or at once when too many requests wait already."""
+    if not _places.acquire(blocking=False):
+        return jobs.get(account_id, job_id)
+    try:
+        return _wait(account_id, job_id, batch_id, time.monotonic() + seconds)
+    finally:
+        _places.release()
+
+
+def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job:
+    with queue.redis().pubsub(ignore_subscribe_messages=True) as ended:
+        try:
+            # Subscribed before the first look: an end after that look is heard.
+            ended.subscribe(queue.finished_channel(batch_id))
+        except RedisError:
+            pass
+        while True:
+            job = jobs.get(account_id, job_id)
+            remaining = deadline - time.monotonic()
+            if job.status in jobs.ENDED or remaining <= 0:
+                return job
+            try:
+                ended.get_message(timeout=min(LOOK_SECONDS, remaining))
+            except (RedisError, RuntimeError):
+                time.sleep(min(LOOK_WITHOUT_REDIS_SECONDS, remaining))

@@ -1,0 +1,136 @@
+"""The RQ worker: takes tickets by weight while there is room for their work, and hands the work to the process.
+
+A ticket is done as soon as its claim is made, so one thread serves tickets however many calls are in flight. The claim's
+lease, not the ticket, protects the work from then on.
+"""
+
+import logging
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from rq import SimpleWorker
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker.base import WorkerStatus
+
+from common.queue import BELL_CHANNEL, PLAN_QUEUES, TASKS_QUEUE
+from worker import tasks
+from worker.process import WorkerProcess
+from worker.weighted_queue import WeightedQueues
+
+log = logging.getLogger(__name__)
+
+WORKER_TTL_SECONDS = 60
+HEARTBEAT_SECONDS = 15.0
+IDLE_SECONDS = 1.0
+FULL_SECONDS = 0.25
+REDIS_PAUSE_SECONDS = 1.0
+# Inputs are read and batches closed as soon as may be: work behind them waits.
+TASKS_WEIGHT = 10.0
+
+
+class ConcurrentWorker(SimpleWorker):
+    """Serves the plans' tickets and the tasks queue until SIGTERM or SIGINT. A first signal drains; a second drops the
+    calls in flight and gives their jobs back."""
+
+    def __init__(self, name: str, connection: Redis) -> None:
+        weights = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()} | {TASKS_QUEUE: TASKS_WEIGHT}
+        super().__init__(
+            list(weights),
+            name=name,
+            connection=connection,
+            serializer="json",
+            worker_ttl=WORKER_TTL_SECONDS,
+            log_job_description=False,
+        )
+        self._queues_by_weight = WeightedQueues(connection, weights)
+        self._bell: PubSub = connection.pubsub(ignore_subscribe_messages=True)
+        self._next_heartbeat = 0.0
+        self.process = WorkerProcess(name)
+        tasks.serve_with(self.process)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """The next ticket or task there is room for. Raises StopRequested once a signal has come."""
+        self._quietly(self.set_state, WorkerStatus.IDLE)
+        while not self._stop_requested:
+            try:
+                if not self._bell.subscribed:
+                    # Before looking: a ticket that comes after the look then rings.
+                    self._bell.subscribe(BELL_CHANNEL)
+                self._keep_alive()
+                queues = self._servable()
+                found = self._queues_by_weight.take(queues)
+                if found is not None:
+                    return found
+                self._wait(full=len(queues) <= 1)
+            except RedisError as error:
+                log.warning("Redis is away; trying again", extra={"error": str(error)})
+                time.sleep(REDIS_PAUSE_SECONDS)
+        raise StopRequested
+
+    def _keep_alive(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            super().heartbeat()
+            if self.should_run_maintenance_tasks:
+                self.run_maintenance_tasks()
+
+    def _servable(self) -> list[str]:
+        """The queues whose work this process has room for now."""
+        queues = [TASKS_QUEUE] if self.process.may_ingest() else []
+        if self.process.generator.room() >= self.process.claim_rows:
+            queues += PLAN_QUEUES
+        return queues
+
+    def _wait(self, full: bool) -> None:
+        if full:
+            self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
+        else:
+            self._bell.get_message(timeout=IDLE_SECONDS)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""
+        self._quietly(super().execute_job, job, queue)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        super().prepare_job_execution(job, remove_from_intermediate_queue=True)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        # RQ beats before and after each ticket; tickets take milliseconds, and the loop above beats by the clock.
+        if pipeline is not None:
+            super().heartbeat(timeout, pipeline)
+
+    def procline(self, message: str) -> None:
+        # The title of a process that serves many tenants at once would name one of them at random.
+        return
+
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGINT, self.request_stop)
+        signal.signal(signal.SIGTERM, self.request_stop)
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        if self._stop_requested:
+            log.warning("second signal: calls in flight are dropped and their jobs given back")
+            self.process.generator.hasten()
+        else:
+            log.info("signal %d: finishing the calls in flight", signum)
+            self._stop_requested = True
+
+    def teardown(self) -> None:
+        self.process.drain()
+        self._quietly(super().teardown)
+        log.info("worker stopped")
+
+    def _quietly(self, act: Any, *arguments: Any) -> None:
+        try:
+            act(*arguments)
+        except RedisError as error:
+            log.warning("Redis went away", extra={"error": str(error)})

@@ -1,0 +1,174 @@
+"""Generation: the claimed jobs of this process, running on one event loop in a thread of its own.
+
+Jobs are claimed a little ahead of the calls in flight, so that a finished call is followed by the next at once. A row
+counts against the room until its outcome is recorded: when PostgreSQL is slow or away, claiming stops and memory stays
+bounded.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+from worker import claims
+from worker.calls import Caller, Progress
+from worker.claims import Claim, ClaimedJob
+from worker.outcomes import Outcome
+from worker.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+MIN_AHEAD_ROWS = 32
+
+
+_Task = asyncio.Task[Outcome | None]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A claim of this process, its jobs still running, and how many have no recorded outcome."""
+
+    claim: Claim
+    unrecorded: int
+    cancelled: bool = False
+    lost: bool = False
+    running: dict[_Task, Progress] = field(default_factory=dict)
+
+
+class Generator:
+    """Runs claims with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after their commit, and
+    `on_returned` of plans whose work was given back. Its public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        on_recorded: Callable[[Sequence[Outcome]], None],
+        on_returned: Callable[[Collection[str]], None],
+    ) -> None:
+        self._concurrency = concurrency
+        self._max_claimed = concurrency + max(MIN_AHEAD_ROWS, concurrency // 2)
+        self._on_recorded = on_recorded
+        self._on_returned = on_returned
+        self._claimed = 0
+        self._unfinished = 0
+        self._room = threading.Condition()
+        self._held: dict[UUID, _Held] = {}
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="generator", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._prepare(), self._loop).result()
+
+    async def _prepare(self) -> None:
+        self._caller = Caller(self._concurrency)
+        self._recorder = Recorder(lambda: self._unfinished > 0, self._settle)
+
+    def room(self) -> int:
+        """Rows that may be claimed now."""
+        return self._max_claimed - self._claimed
+
+    def wait_for_room(self, rows: int, seconds: float) -> bool:
+        """Waits until `rows` more may be claimed; False when they may not within the time."""
+        with self._room:
+            return self._room.wait_for(lambda: self.room() >= rows, seconds)
+
+    def start(self, taken: Sequence[Claim]) -> None:
+        """Begins to run claims."""
+        with self._room:
+            self._claimed += sum(len(claim.jobs) for claim in taken)
+            self._held |= {claim.id: _Held(claim, len(claim.jobs)) for claim in taken}
+        self._loop.call_soon_threadsafe(self._start, taken)
+
+    def _start(self, taken: Sequence[Claim]) -> None:
+        for claim in taken:
+            held = self._held[claim.id]
+            for job in claim.jobs:
+                progress = Progress()
+                task = self._loop.create_task(self._caller.run(claim, job, progress))
+                held.running[task] = progress
+                task.add_done_callback(partial(self._ended, held, job))
+                self._unfinished += 1
+
+    def _ended(self, held: _Held, job: ClaimedJob, task: _Task) -> None:
+        outcome = self._outcome(held, job, held.running.pop(task), task)
+        self._unfinished -= 1
+        if outcome is not None and not held.lost:
+            self._recorder.add(outcome)
+
+    def _outcome(self, held: _Held, job: ClaimedJob, progress: Progress, task: _Task) -> Outcome | None:
+        if task.cancelled():
+            return self._caller.cancelled(held.claim, job, progress) if held.cancelled else None
+        if (error := task.exception()) is not None:
+            # Whatever it is, this job must end with a result, and the others must go on.
+            log.error("a job could not be handled", exc_info=error, extra={"batch": held.claim.batch_id, "seq": job.seq})
+            return self._caller.broken(held.claim, job, progress)
+        return task.result()
+
+    def _settle(self, group: Sequence[Outcome]) -> None:
+        """A group is recorded: its rows make room."""
+        with self._room:
+            for claim_id, rows in Counter(outcome.claim.id for outcome in group).items():
+                held = self._held.get(claim_id)
+                if held is not None:
+                    self._claimed -= rows
+                    held.unrecorded -= rows
+                    if held.unrecorded == 0:
+                        del self._held[claim_id]
+            self._room.notify_all()
+        self._on_recorded(group)
+
+    def held(self) -> set[UUID]:
+        """The claims this process runs."""
+        with self._room:
+            return set(self._held)
+
+    def cancel(self, claim_ids: Collection[UUID]) -> None:
+        """Stops the jobs of these claims at once, calls in flight too; each ends as cancelled."""
+        self._loop.call_soon_threadsafe(self._stop_jobs, claim_ids, False)
+
+    def forget(self, claim_ids: Collection[UUID]) -> None:
+        """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
+        self._loop.call_soon_threadsafe(self._stop_jobs, claim_ids, True)
+
+    def _stop_jobs(self, claim_ids: Collection[UUID], lost: bool) -> None:
+        for claim_id in claim_ids:
+            held = self._held.get(claim_id)
+            if held is None:
+                continue
+            held.cancelled, held.lost = not lost, lost
+            for task in list(held.running):
+                task.cancel()
+            if lost:
+                with self._room:
+                    self._held.pop(claim_id, None)
+                    self._claimed -= held.unrecorded
+                    self._room.notify_all()
+
+    def drain(self) -> None:
+        """Waits for the calls in flight and records them; jobs not called are given back to other workers."""
+        asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
+
+    async def _drain(self) -> None:
+        self._caller.stop()
+        for held in list(self._held.values()):
+            for task, progress in list(held.running.items()):
+                if not progress.calling:
+                    task.cancel()
+        while running := [task for held in self._held.values() for task in held.running]:
+            await asyncio.wait(running)
+        await self._recorder.finish()
+        await self._caller.close()
+        unrecorded = [(held.claim.id, held.claim.fence) for held in self._held.values()]
+        self._on_returned(await asyncio.to_thread(claims.give_back, unrecorded))
+
+    def hasten(self) -> None:
+        """Ends a drain: calls in flight are dropped and their jobs given back."""
+        self._loop.call_soon_threadsafe(self._drop_calls)
+
+    def _drop_calls(self) -> None:
+        self._caller.stop()
+        for held in self._held.values():
+            for task in list(held.running):
+                task.cancel()

@@ -1,0 +1,189 @@
+"""Recording outcomes: many results, their receipts and their batches' counters in one transaction, guarded by fences."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from common.batch_states import finish
+from common.database import owner_engine
+from common.prices import Price
+from worker.claims import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens a provider says it used. `cached_tokens` are part of `prompt_tokens`."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one job ended. `usage` is None where nothing is billable."""
+
+    claim: Claim
+    seq: int
+    kind: Literal["succeeded", "failed", "cancelled"]
+    status_code: int | None
+    body: bytes | None
+    error_code: str | None
+    error_message: str | None
+    attempts: int
+    provider: str
+    request_id: str | None
+    started_at: datetime | None
+    finished_at: datetime
+    model: str = ""
+    usage: TokenUsage | None = None
+    price: Price | None = None
+
+    @property
+    def cost(self) -> int | None:
+        """Nano-dollars, or None where the price is unknown."""
+        if self.usage is None or self.price is None:
+            return None
+        return self.price.cost(self.usage.prompt_tokens, self.usage.cached_tokens, self.usage.completion_tokens)
+
+
+def record(outcomes: Sequence[Outcome]) -> None:
+    """Writes these outcomes, each at most once. Those of a claim that is no longer this worker's are dropped: whoever
+    holds it now will record its own. Safe to call again after a lost connection, whether or not it had committed."""
+    with owner_engine().begin() as connection:
+        live = _lock_claims(connection, outcomes)
+        recorded = _insert_results(connection, [outcome for outcome in outcomes if outcome.claim.id in live])
+        if not recorded:
+            return
+        _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
+        _settle_claims(connection, Counter(outcome.claim.id for outcome in recorded))
+        # The batches' rows are the hottest, so they are locked last.
+        _count(connection, recorded)
+        finish(connection, {outcome.claim.batch_id for outcome in recorded})
+
+
+def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[UUID]:
+    fences = {outcome.claim.id: outcome.claim.fence for outcome in outcomes}
+    rows = connection.exec_driver_sql(_LOCK_CLAIMS, {"ids": list(fences), "fences": list(fences.values())})
+    return set(rows.scalars())
+
+
+def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    columns: dict[str, list[Any]] = {
+        "batch_ids": [o.claim.batch_id for o in outcomes],
+        "seqs": [o.seq for o in outcomes],
+        "account_ids": [o.claim.account_id for o in outcomes],
+        "kinds": [o.kind for o in outcomes],
+        "status_codes": [o.status_code for o in outcomes],
+        "bodies": [o.body for o in outcomes],
+        "error_codes": [o.error_code for o in outcomes],
+        "error_messages": [o.error_message for o in outcomes],
+        "attempts": [o.attempts for o in outcomes],
+        "providers": [o.provider for o in outcomes],
+        "request_ids": [o.request_id for o in outcomes],
+        "started_ats": [o.started_at for o in outcomes],
+        "finished_ats": [o.finished_at for o in outcomes],
+    }
+    written = {(row[0], row[1]) for row in connection.exec_driver_sql(_INSERT_RESULTS, columns)}
+    return [outcome for outcome in outcomes if (outcome.claim.batch_id, outcome.seq) in written]
+
+
+def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    if not outcomes:
+        return
+    usages = [o.usage for o in outcomes if o.usage is not None]
+    prices = [o.price for o in outcomes]
+    columns: dict[str, list[Any]] = {
+        "batch_ids": [o.claim.batch_id for o in outcomes],
+        "seqs": [o.seq for o in outcomes],
+        "account_ids": [o.claim.account_id for o in outcomes],
+        "api_key_ids": [o.claim.api_key_id for o in outcomes],
+        "models": [o.model for o in outcomes],
+        "providers": [o.provider for o in outcomes],
+        "prompts": [usage.prompt_tokens for usage in usages],
+        "cacheds": [usage.cached_tokens for usage in usages],
+        "completions": [usage.completion_tokens for usage in usages],
+        "prompt_prices": [price and price.prompt for price in prices],
+        "cached_prices": [price and price.cached for price in prices],
+        "completion_prices": [price and price.completion for price in prices],
+        "costs": [o.cost for o in outcomes],
+        "created_ats": [o.finished_at for o in outcomes],
+    }
+    connection.exec_driver_sql(_INSERT_USAGE, columns)
+
+
+def _settle_claims(connection: Connection, recorded: Counter[UUID]) -> None:
+    connection.exec_driver_sql(_SETTLE_CLAIMS, {"ids": list(recorded), "counts": list(recorded.values())})
+
+
+def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
+    sums: dict[UUID, Counter[str]] = defaultdict(Counter)
+    for outcome in recorded:
+        batch = sums[outcome.claim.batch_id]
+        batch[outcome.kind] += 1
+        if outcome.usage is not None:
+            batch["prompt"] += outcome.usage.prompt_tokens
+            batch["cached"] += outcome.usage.cached_tokens
+            batch["completion"] += outcome.usage.completion_tokens
+            batch["cost"] += outcome.cost or 0
+    batch_ids = sorted(sums)
+    connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
+    columns: dict[str, list[Any]] = {"ids": batch_ids}
+    for name in ("succeeded", "failed", "cancelled", "prompt", "cached", "completion", "cost"):
+        columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
+    connection.exec_driver_sql(_COUNT, columns)
+
+
+_LOCK_CLAIMS = """
+    SELECT c.id FROM claims c
+    JOIN unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS mine (id, fence) ON mine.id = c.id AND mine.fence = c.fence
+    WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
+"""
+
+_INSERT_RESULTS = """
+    INSERT INTO results (batch_id, seq, account_id, outcome, status_code, body, error_code, error_message, attempts,
+        provider, request_id, started_at, finished_at)
+    SELECT * FROM unnest(%(batch_ids)s::uuid[], %(seqs)s::int[], %(account_ids)s::uuid[], %(kinds)s::text[],
+        %(status_codes)s::smallint[], %(bodies)s::bytea[], %(error_codes)s::text[], %(error_messages)s::text[],
+        %(attempts)s::smallint[], %(providers)s::text[], %(request_ids)s::text[], %(started_ats)s::timestamptz[],
+        %(finished_ats)s::timestamptz[])
+    ON CONFLICT DO NOTHING RETURNING batch_id, seq
+"""
+
+_INSERT_USAGE = """
+    INSERT INTO usage_records (batch_id, seq, account_id, api_key_id, model, provider, prompt_tokens, cached_tokens,
+        completion_tokens, prompt_price, cached_price, completion_price, cost, created_at)
+    SELECT * FROM unnest(%(batch_ids)s::uuid[], %(seqs)s::int[], %(account_ids)s::uuid[], %(api_key_ids)s::uuid[],
+        %(models)s::text[], %(providers)s::text[], %(prompts)s::int[], %(cacheds)s::int[], %(completions)s::int[],
+        %(prompt_prices)s::bigint[], %(cached_prices)s::bigint[], %(completion_prices)s::bigint[], %(costs)s::bigint[],
+        %(created_ats)s::timestamptz[])
+"""
+
+_SETTLE_CLAIMS = """
+    WITH recorded AS (SELECT * FROM unnest(%(ids)s::uuid[], %(counts)s::int[]) AS n (id, rows)),
+    ended AS (DELETE FROM claims c USING recorded n WHERE c.id = n.id AND c.pending = n.rows)
+    UPDATE claims c SET pending = c.pending - n.rows FROM recorded n WHERE c.id = n.id AND c.pending > n.rows
+"""
+
+_LOCK_BATCHES = "SELECT id FROM batches WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+
+# The rate is an exponentially weighted average over ten seconds; exp() of less than -300 would underflow.
+_COUNT = """
+    UPDATE batches b SET
+        succeeded = b.succeeded + n.succeeded, failed = b.failed + n.failed, cancelled = b.cancelled + n.cancelled,
+        prompt_tokens = b.prompt_tokens + n.prompt, cached_tokens = b.cached_tokens + n.cached,
+        completion_tokens = b.completion_tokens + n.completion, cost = b.cost + n.cost,
+        rate = b.rate * exp(-least(300, greatest(0,
+            coalesce(extract(epoch FROM clock_timestamp() - b.rate_at), 0)) / 10)::double precision)
+            + (n.succeeded + n.failed + n.cancelled) / 10.0,
+        rate_at = clock_timestamp()
+    FROM unnest(%(ids)s::uuid[], %(succeeded)s::int[], %(failed)s::int[], %(cancelled)s::int[], %(prompt)s::bigint[],
+        %(cached)s::bigint[], %(completion)s::bigint[], %(cost)s::bigint[])
+        AS n (id, succeeded, failed, cancelled, prompt, cached, completion, cost)
+    WHERE b.id = n.id
+"""

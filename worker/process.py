@@ -1,0 +1,104 @@
+"""One worker process: the generator, the threads that keep its leases and repair, and the children that read inputs."""
+
+import logging
+import multiprocessing
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerProcess
+from uuid import UUID
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import queue
+from common.settings import settings
+from worker import claims, closing, ingest, sweep
+from worker.generator import Generator
+from worker.outcomes import Outcome
+
+log = logging.getLogger(__name__)
+
+CLAIM_ROWS = 64
+RENEW_SECONDS = 5.0
+SWEEP_SECONDS = 2.0
+INGESTS_AT_ONCE = 1
+
+
+class WorkerProcess:
+    """`name` is what its leases are under; no two processes may share one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.generator = Generator(settings().worker_concurrency, _tell_waiting, _announce)
+        self.claim_rows = min(CLAIM_ROWS, settings().worker_concurrency)
+        self._ended = threading.Event()
+        # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
+        # a server that has the code loaded but none of this process's threads.
+        self._forks = multiprocessing.get_context("forkserver")
+        self._forks.set_forkserver_preload(["worker.ingest"])
+        self._ingests: list[ForkServerProcess] = []
+        self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
+        for act, seconds in ((self._renew, RENEW_SECONDS), (sweep.run, SWEEP_SECONDS)):
+            threading.Thread(target=self._repeat, args=(act, seconds), name=act.__name__, daemon=True).start()
+
+    def _repeat(self, act: Callable[[], None], seconds: float) -> None:
+        while not self._ended.wait(seconds):
+            try:
+                act()
+            except (SQLAlchemyError, RedisError) as error:
+                log.warning("%s failed; it runs again", act.__qualname__, extra={"error": str(error)})
+
+    def _renew(self) -> None:
+        held = self.generator.held()
+        renewed = claims.renew(self.name)
+        self.generator.cancel([claim_id for claim_id, cancelled in renewed.items() if cancelled])
+        # Claims that were ours and are not: this process was held up past its lease.
+        self.generator.forget(held - set(renewed))
+
+    def serve(self, plan: str) -> None:
+        """Claims some of the plan's work, if it has any, and starts it."""
+        taken, more = claims.take(plan, self.claim_rows, self.name)
+        self.generator.start(taken)
+        if more:
+            queue.announce_work(plan)
+
+    def may_ingest(self) -> bool:
+        self._ingests = [child for child in self._ingests if child.is_alive()]
+        return len(self._ingests) < INGESTS_AT_ONCE
+
+    def ingest(self, batch_id: UUID) -> None:
+        """Starts a child that reads the batch's input."""
+        child = self._forks.Process(target=ingest.run, args=(batch_id,), name=f"ingest-{batch_id.hex}")
+        child.start()
+        self._ingests.append(child)
+
+    def close(self, batch_id: UUID) -> None:
+        """Starts to end the rows of a cancelled batch that never began."""
+        self._closer.submit(closing.close, batch_id)
+
+    def drain(self) -> None:
+        """Finishes what is running and gives the rest back. Leases are kept to the end."""
+        self._closer.shutdown()
+        self.generator.drain()
+        for child in self._ingests:
+            child.join()
+        self._ended.set()
+
+
+def _tell_waiting(outcomes: Sequence[Outcome]) -> None:
+    """Wakes the requests that wait for a single job. They look for themselves when this is lost."""
+    singles = [outcome.claim.batch_id for outcome in outcomes if outcome.claim.single]
+    if singles:
+        try:
+            with queue.redis().pipeline(transaction=False) as pipeline:
+                for batch_id in singles:
+                    pipeline.publish(queue.finished_channel(batch_id), b"")
+                pipeline.execute()
+        except RedisError as error:
+            log.warning("waiting requests were not woken", extra={"error": str(error)})
+
+
+def _announce(plans: Collection[str]) -> None:
+    for plan in plans:
+        queue.announce_work(plan)

@@ -1,0 +1,85 @@
+"""The sweep: one pass that repairs whatever a crash leaves behind. Any process may run it; one at a time does."""
+
+import logging
+
+from sqlalchemy import Connection, text
+
+from common import queue
+from common.batch_input import INGEST_LOCK
+from common.database import owner_engine
+from worker import claims
+
+log = logging.getLogger(__name__)
+
+SWEEP_LOCK = 7_201_002
+
+
+def run() -> None:
+    """One pass, unless another process is in the middle of one."""
+    with owner_engine().connect() as connection:
+        if connection.execute(_TRY_LOCK, {"lock": SWEEP_LOCK}).scalar_one():
+            return_expired_leases()
+            add_missing_tickets(connection)
+            restart_ingests(connection)
+            restart_closings(connection)
+        # Closing the transaction gives the lock back.
+        connection.rollback()
+
+
+def return_expired_leases() -> None:
+    """The rows of a worker that died, or was held up past its lease, are pending again."""
+    for plan in claims.give_back_expired():
+        log.warning("a lease ended without its worker's word; its jobs are pending again", extra={"plan": plan})
+
+
+def add_missing_tickets(connection: Connection) -> None:
+    """A plan with pending work has a ticket, also after Redis was emptied or a worker died holding one."""
+    for plan in connection.execute(_PLANS_WITH_WORK).scalars():
+        queue.announce_work(plan)
+
+
+def restart_ingests(connection: Connection) -> None:
+    """A batch that is validating, and whose input nobody reads, gets its task again."""
+    if queue.tasks_waiting():
+        return
+    for batch_id in connection.execute(_FORGOTTEN_INGESTS, {"lock": INGEST_LOCK}).scalars():
+        queue.enqueue_ingest(batch_id)
+
+
+def restart_closings(connection: Connection) -> None:
+    """A batch that is being cancelled, and has rows that no worker runs, gets its task again."""
+    if queue.tasks_waiting():
+        return
+    for batch_id in connection.execute(_UNCLOSED).scalars():
+        queue.enqueue_close(batch_id)
+
+
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
+
+# A skip scan over the plans, one probe each.
+_PLANS_WITH_WORK = text("""
+    WITH RECURSIVE waiting AS (
+        (SELECT plan FROM batches WHERE state = 'in_progress' AND (cursor < total OR returned > 0)
+         ORDER BY plan LIMIT 1)
+        UNION ALL
+        SELECT (SELECT b.plan FROM batches b
+                WHERE b.plan > waiting.plan AND b.state = 'in_progress' AND (b.cursor < b.total OR b.returned > 0)
+                ORDER BY b.plan LIMIT 1)
+        FROM waiting WHERE waiting.plan IS NOT NULL
+    )
+    SELECT plan FROM waiting WHERE plan IS NOT NULL
+""")
+
+# The lock is only tried here: the ingest that holds it is at work. A young batch's task may not have been taken yet.
+_FORGOTTEN_INGESTS = text("""
+    SELECT id FROM (
+        SELECT id FROM batches WHERE state = 'validating' AND created_at < now() - interval '5 seconds'
+        ORDER BY created_at LIMIT 20
+    ) AS old WHERE pg_try_advisory_xact_lock(:lock, hashtext(id::text))
+""")
+
+_UNCLOSED = text("""
+    SELECT id FROM batches WHERE state = 'cancelling' AND cancelling_at < now() - interval '5 seconds'
+        AND (cursor < total OR returned > 0)
+    ORDER BY created_at LIMIT 20
+""")

@@ -1,0 +1,48 @@
+"""Taking the next ticket: queues are drawn by weight, so that a busy plan cannot starve a quiet one.
+
+RQ itself serves queues in strict order, and pops from several with BLPOP, which loses the id when the worker dies right
+after it. One Lua script draws and moves the id to RQ's intermediate list in a single step instead.
+"""
+
+import random
+from collections.abc import Mapping
+
+from redis import Redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.queue import Queue
+
+# KEYS: queue keys in the order drawn. Moves the first id found to that queue's intermediate list.
+_TAKE = """
+for _, key in ipairs(KEYS) do
+    local id = redis.call('LMOVE', key, key .. ':intermediate', 'LEFT', 'RIGHT')
+    if id then return {key, id} end
+end
+return false
+"""
+
+
+class WeightedQueues:
+    """Draws from several RQ queues: of two that are not empty, one of twice the weight is drawn twice as often."""
+
+    def __init__(self, connection: Redis, weights: Mapping[str, float]) -> None:
+        self._connection = connection
+        self._weights = dict(weights)
+        self._queues = {name: Queue(name, connection=connection, serializer="json") for name in weights}
+        self._take = connection.register_script(_TAKE)
+
+    def take(self, names: list[str]) -> tuple[Job, Queue] | None:
+        """The next RQ job of the named queues, or None when all are empty."""
+        while names:
+            drawn = sorted(names, key=lambda name: random.random() ** (1 / self._weights[name]), reverse=True)
+            found = self._take(keys=[self._queues[name].key for name in drawn])
+            if not found:
+                return None
+            key, job_id = found[0].decode(), found[1].decode()
+            queue = next(queue for queue in self._queues.values() if queue.key == key)
+            try:
+                return Job.fetch(job_id, connection=self._connection, serializer=queue.serializer), queue
+            except NoSuchJobError:
+                # Its hash expired or was deleted: drop the id and draw again.
+                queue.intermediate_queue.remove(job_id)
+        return None
