@@ -49,8 +49,6 @@ def list_all() -> list[Account]:
         return [Account(**row._mapping) for row in connection.execute(_LIST)]
 
 
-_INSERT = text(
-    "INSERT INTO accounts (id, name, plan) VALUES (:id, :name, :plan) RETURNING id, name, plan, created_at"
-)
+_INSERT = text("INSERT INTO accounts (id, name, plan) VALUES (:id, :name, :plan) RETURNING id, name, plan, created_at")
 _SELECT = text("SELECT id, name, plan, created_at FROM accounts WHERE id = :id")
 _LIST = text("SELECT id, name, plan, created_at FROM accounts ORDER BY id")

@@ -73,16 +73,17 @@ def _dialect(file: BinaryIO, encoding: str) -> CsvDialect:
         readings = [_header(file, encoding, delimiter=named[1], lines_above=1)]
     else:
         readings = [_header(file, encoding, delimiter, lines_above=0) for delimiter in DELIMITERS]
-    possible = [reading for reading in readings if reading is not None]
-    if not possible:
+    # The delimiter that finds the most columns; max gives the first of equals.
+    best = max((reading for reading in readings if reading), key=lambda reading: len(reading.columns), default=None)
+    # A delimiter that is not the file's makes one column of a header whose quotes do not pair under the one that is.
+    if best is None or (len(best.columns) == 1 and None in readings):
         raise InvalidRequest(
             "the header has quotes that do not pair: a quoted name ends with a quote, and a quote inside it is written "
             "twice.",
             param="file",
             code="misplaced_quote",
         )
-    # The delimiter that finds the most columns; max gives the first of equals.
-    return max(possible, key=lambda dialect: len(dialect.columns))
+    return best
 
 
 def _header(file: BinaryIO, encoding: str, delimiter: str, lines_above: int) -> CsvDialect | None:

@@ -15,8 +15,7 @@ from typing import BinaryIO
 # fresh pages of the system: four times larger is measurably slower.
 BLOCK_BYTES = 64 * 1024
 
-# The longest row, in characters. It bounds the memory that a quote which is never closed can take, and no model takes
-# a prompt as long as this.
+# The longest row, in characters: about a million tokens. It bounds the memory that a quote which is never closed takes.
 MAX_ROW_CHARACTERS = 4 * 2**20
 
 
@@ -27,7 +26,6 @@ class CannotReadOn(Exception):
         super().__init__(f"line {line} {reason}")
         self.code = code
         self.line = line
-        self.reason = reason
 
 
 class Lines:

@@ -1,7 +1,5 @@
 """The results of a batch as CSV: the customer's own columns in their order, then ours."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -40,24 +38,45 @@ def header(columns: Sequence[str]) -> list[str]:
 def write(columns: Sequence[str], rows: Iterable[tuple[Sequence[str], ResultCells]]) -> Iterator[bytes]:
     """The file in chunks of about CHUNK_CHARACTERS: UTF-8 without a mark, comma, CRLF (RFC 4180).
 
-    CRLF also because the csv module quotes a lone "\\r" in a cell only where the line end has one, and unquoted it
-    would end the row. Half a surrogate pair, which JSON can carry and UTF-8 cannot, comes out as "?".
+    Half a surrogate pair, which JSON can carry and UTF-8 cannot, comes out as "?".
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\r\n")
-    written = writer.writerow(header(columns))
-    for cells, (output, status, error, prompt_tokens, completion_tokens, cost) in rows:
-        dollars = None if cost is None else format_nano_dollars(cost)
-        written += writer.writerow((*cells, output, status, error, prompt_tokens, completion_tokens, dollars))
-        if written >= CHUNK_CHARACTERS:
-            yield _taken_from(text)
-            written = 0
-    if written:
-        yield _taken_from(text)
+    lines = [_line(header(columns))]
+    characters = len(lines[0])
+    for cells, result in rows:
+        line = _line([*cells, *_texts(result)])
+        lines.append(line)
+        characters += len(line)
+        if characters >= CHUNK_CHARACTERS:
+            yield "".join(lines).encode(errors="replace")
+            lines.clear()
+            characters = 0
+    if lines:
+        yield "".join(lines).encode(errors="replace")
 
 
-def _taken_from(text: io.StringIO) -> bytes:
-    chunk = text.getvalue().encode(errors="replace")
-    text.seek(0)
-    text.truncate()
-    return chunk
+def _texts(result: ResultCells) -> tuple[str, ...]:
+    output, status, error, prompt_tokens, completion_tokens, cost = result
+    return (
+        output or "",
+        status,
+        error or "",
+        "" if prompt_tokens is None else str(prompt_tokens),
+        "" if completion_tokens is None else str(completion_tokens),
+        "" if cost is None else format_nano_dollars(cost),
+    )
+
+
+def _line(cells: list[str]) -> str:
+    """What csv.writer writes for two cells or more, in a fraction of its time: it looks at each character in turn."""
+    line = ",".join(cells)
+    if '"' in line or "\n" in line or "\r" in line or line.count(",") >= len(cells):
+        line = ",".join(map(_quoted_if_needed, cells))
+    return line + "\r\n"
+
+
+def _quoted_if_needed(cell: str) -> str:
+    if '"' in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    if "," in cell or "\n" in cell or "\r" in cell:
+        return '"' + cell + '"'
+    return cell

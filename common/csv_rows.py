@@ -1,6 +1,6 @@
 """The rows of a customer's CSV file, one at a time, each with the line it starts at.
 
-csv.reader looks at every character of every row in turn. Most rows hold no quote, and for those str.split gives the
+csv.reader looks at every character of every row in turn. Many rows hold no quote, and for those str.split gives the
 same cells in a fraction of the time; only a row that begins on a line with a quote goes through csv.reader.
 """
 
@@ -24,27 +24,26 @@ def read(file: BinaryIO, dialect: CsvDialect) -> Iterator[tuple[int, list[str]] 
     """
     source = Lines(file, dialect.encoding)
     lines = iter(source)
-    quoted = _QuotedRows(lines, dialect.delimiter)
     width, delimiter = len(dialect.columns), dialect.delimiter
+    quoted = _QuotedRows(lines, delimiter)
+    quoted_row = quoted.row
     # A row of one column may be a blank line: it always takes the slower way, through _judged.
     plain_width = width if width > 1 else -1
     empty = True
-    line = sum(1 for _ in islice(lines, dialect.header_lines)) + 1
+    line = dialect.header_lines + 1
     try:
-        for text in lines:
+        for text in islice(lines, dialect.header_lines, None):
             if '"' in text:
-                row = quoted.row(text)
-                next_line = line + quoted.lines_of_row()
+                row, lines_taken = quoted_row(text)
             else:
-                row = text.rstrip("\r\n").split(delimiter)
-                next_line = line + 1
+                row, lines_taken = text.rstrip("\r\n").split(delimiter), 1
             if len(row) == plain_width and not source.holds_nul:
                 yield line, row
                 empty = False
             elif not (len(row) == 1 and text.isspace()):
                 yield _judged(line, row, width)
                 empty = False
-            line = next_line
+            line += lines_taken
     except CannotReadOn as end:
         yield LineError(end.code, end.line, str(end), "file")
     except csv.Error:
@@ -68,28 +67,29 @@ class _QuotedRows:
 
     def __init__(self, lines: Iterator[str], delimiter: str) -> None:
         self._lines = lines
-        self._first_line = ""
+        self._first_line: list[str] = []
         self._lines_before = 0
         self._fault = "misplaced_quote"
         # One csv.reader for all rows: making one per row costs a third of reading it.
         self._reader = csv.reader(self._lines_of_rows(), delimiter=delimiter, strict=True)
 
-    def row(self, first_line: str) -> list[str]:
-        """The row that begins with `first_line`. Raises csv.Error when its quotes do not pair; then ask for `error`."""
-        self._first_line = first_line
-        self._lines_before = self._reader.line_num
-        return next(self._reader)
+    def row(self, first_line: str) -> tuple[list[str], int]:
+        """The row that begins with `first_line`, and how many lines it takes.
 
-    def lines_of_row(self) -> int:
-        """How many lines the last row took."""
-        return self._reader.line_num - self._lines_before
+        Raises csv.Error when its quotes do not pair; then ask for `error`.
+        """
+        self._first_line.append(first_line)
+        reader = self._reader
+        self._lines_before = before = reader.line_num
+        return next(reader), reader.line_num - before
 
     def error(self, line: int) -> LineError:
         """What is wrong with the row that began at `line` and raised csv.Error."""
         if self._fault == "misplaced_quote":
+            last_line = line + self._reader.line_num - self._lines_before - 1
             reason = (
-                f"starts a row in which a quoted cell goes on after its closing quote, at line "
-                f"{line + self.lines_of_row() - 1}; a quote inside a quoted cell is written twice"
+                f"starts a row in which a quoted cell goes on after its closing quote, at line {last_line}; "
+                "a quote inside a quoted cell is written twice"
             )
         elif self._fault == "unclosed_quote":
             reason = "starts a row with a quote that is never closed"
@@ -98,18 +98,18 @@ class _QuotedRows:
         return LineError(self._fault, line, f"line {line} {reason}", "file")
 
     def _lines_of_rows(self) -> Iterator[str]:
-        length = 0
         while True:
-            if self._first_line:
-                text, length, self._first_line = self._first_line, 0, ""
-            else:
-                text = next(self._lines, "")
-            length += len(text)
-            # csv.reader asks for a further line only inside a quoted cell: to end here is an error to it.
-            if not text:
-                self._fault = "unclosed_quote"
-                return
-            if length > MAX_ROW_CHARACTERS:
-                self._fault = "row_too_long"
-                return
+            text = self._first_line.pop()
             yield text
+            length = len(text)
+            # csv.reader asks for a further line only inside a quoted cell: to end here is an error to it.
+            while not self._first_line:
+                text = next(self._lines, "")
+                length += len(text)
+                if not text:
+                    self._fault = "unclosed_quote"
+                    return
+                if length > MAX_ROW_CHARACTERS:
+                    self._fault = "row_too_long"
+                    return
+                yield text

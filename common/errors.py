@@ -68,7 +68,7 @@ class Unavailable(BatchyardError):
 class LineError:
     """A line of an uploaded file that cannot be used; the shape the Batch API lists in `errors.data`.
 
-    `line` is the physical line at which the row starts, counted from 1.
+    `line` counts the lines of the file from 1: it is the one at which the row starts, or that cannot be read.
     """
 
     code: str

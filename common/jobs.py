@@ -108,8 +108,8 @@ def list_single(account_id: UUID, status: str | None, after: str | None, limit: 
 
 
 def cancel(account_id: UUID, job_id: str) -> Job:
-    """Cancels a job: at once when no worker has it, else as soon as its worker hears. Raises NotFound, and Conflict when
-    it has ended or belongs to a larger batch."""
+    """Cancels a job: at once when no worker has it, else as soon as its worker hears. Raises NotFound, and Conflict
+    when it has ended or belongs to a larger batch."""
     job = get(account_id, job_id)
     if not job.single:
         raise Conflict("This job is a row of a batch: cancel the batch.", param="job_id")

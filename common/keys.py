@@ -76,7 +76,7 @@ def create(
 
 
 def authenticate(key: str) -> Caller:
-    """The caller behind a key. Raises AuthenticationFailed for one that is unknown, revoked, expired or no key at all."""
+    """The caller behind a key. Raises AuthenticationFailed for an unknown, revoked or expired key, or none at all."""
     prefix, _, secret = key.rpartition("_")
     row = None
     if len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable():
@@ -85,7 +85,9 @@ def authenticate(key: str) -> Caller:
     expected = row.secret_hash if row is not None else bytes(32)
     matches = hmac.compare_digest(_keyed_hash(prefix, secret), expected)
     if row is None or not matches or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
-        raise AuthenticationFailed("The API key is unknown, revoked or expired: send a valid one.", code="invalid_api_key")
+        raise AuthenticationFailed(
+            "The API key is unknown, revoked or expired: send a valid one.", code="invalid_api_key"
+        )
     return Caller(row.id, row.account_id, row.plan, tuple(row.scopes))
 
 

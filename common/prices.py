@@ -4,6 +4,7 @@ A price is an integer of nano-dollars for a million tokens: $2.50 is 2,500,000,0
 cent per million tokens are then exact, which nano-dollars for one token would not be ($0.0375 is 37.5 of them).
 """
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,7 @@ from common.money import NANO_DOLLARS_PER_DOLLAR
 from common.settings import settings
 
 MILLION = 10**6
+FIELDS = {"prompt", "cached", "completion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,16 @@ def price_of(model: str) -> Price | None:
     return _library_price(model)
 
 
+def check_file() -> None:
+    """Reads the operator's file, so that a program with a bad one stops when it starts: exits with status 2, saying
+    what is wrong. Met later, the file would fail jobs whose calls are paid for."""
+    try:
+        _overrides()
+    except ValueError as error:
+        print(f"setting {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 @lru_cache(maxsize=1)
 def _overrides() -> dict[str, Price]:
     path = settings().prices_file
@@ -54,14 +66,15 @@ def _overrides() -> dict[str, Price]:
 
 def read_prices(path: Path) -> dict[str, Price]:
     """The operator's price file: a TOML table for each model with prompt, cached and completion in dollars for a
-    million tokens, written as strings. A name that ends in * stands for all that begin so; the first that fits counts. Raises ValueError naming the model and the field that is wrong."""
+    million tokens, written as strings. A name that ends in * stands for all that begin so; the first that fits counts.
+    Raises ValueError naming the model and the field that is wrong."""
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"PRICES_FILE {path}: {error}") from error
     prices = {}
     for model, table in tables.items():
-        if not isinstance(table, dict) or not {"prompt", "completion"} <= set(table) <= {"prompt", "cached", "completion"}:
+        if not isinstance(table, dict) or not {"prompt", "completion"} <= set(table) <= FIELDS:
             raise ValueError(f"PRICES_FILE {path}: [{model}] needs prompt and completion, and may have cached")
         amounts = {name: _nano_dollars(path, model, name, value) for name, value in table.items()}
         prices[model] = Price(amounts["prompt"], amounts.get("cached", amounts["prompt"]), amounts["completion"])

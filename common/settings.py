@@ -7,6 +7,7 @@ a test keeps the two the same.
 import sys
 from functools import lru_cache
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
 def _with_scheme(value: str, *schemes: str) -> str:
     if not value.startswith(schemes):
         raise ValueError(f"must start with {' or '.join(schemes)}")
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        # What urlsplit says would show a piece of the URL, and that may be a piece of its password.
+        raise ValueError("must be a URL; its host or port cannot be read") from None
     return value
 
 

@@ -44,6 +44,7 @@ _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 # Text has none of these; a damaged text has a few. A binary file has them all over.
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
+_MIN_CONTROL_SHARE_OF_UTF16 = 0.2
 
 # What text read with its two bytes swapped is full of (a line end becomes U+0A00, which is no character), and controls.
 _NOT_IN_TEXT = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\u0a00\u0d00\ufffe\uffff]")
@@ -59,25 +60,24 @@ def detect(file: BinaryIO) -> str:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding
-    if b"\0" in head and (encoding_16 := _utf16_without_mark(head)):
-        return encoding_16
+    if b"\0" in head and (utf16 := _utf16_without_mark(head)):
+        return utf16
     if _is_utf8(file):
         return "utf-8"
-    controls = list(_CONTROL_BYTES.finditer(head))
-    if len(controls) > _MAX_CONTROL_SHARE * len(head):
-        raise _no_text(head, at=controls[0].start())
+    if _control_share(head) > _MAX_CONTROL_SHARE:
+        raise _no_text(head)
     sample = _sample(file)
     if sum(_is_start_of("utf-8", line) for line in sample) * 2 >= len(sample):
         return "utf-8"
-    encoding_found = legacy_encoding.detect(sample)
-    if encoding_found is None:
-        raise _no_text(head, at=0)
-    return encoding_found
+    legacy = legacy_encoding.detect(sample)
+    if legacy is None:
+        raise _no_text(head)
+    return legacy
 
 
 def _utf16_without_mark(head: bytes) -> str | None:
-    # Half the bytes of UTF-16 are NUL in Latin text; in other scripts it is not UTF-8 by any chance.
-    if head.count(0) < len(head) // 5 and _is_start_of("utf-8", head):
+    # Read as UTF-8, half of it is control characters, or in some scripts it is none at all.
+    if _control_share(head) < _MIN_CONTROL_SHARE_OF_UTF16 and _is_start_of("utf-8", head):
         return None
     for encoding in ("utf-16-le", "utf-16-be"):
         with suppress(UnicodeDecodeError):
@@ -150,8 +150,13 @@ def _is_start_of(encoding: str, data: bytes) -> bool:
     return True
 
 
-def _no_text(head: bytes, at: int) -> InvalidRequest:
-    line = head.count(b"\n", 0, at) + 1
+def _control_share(head: bytes) -> float:
+    return len(_CONTROL_BYTES.findall(head)) / max(1, len(head))
+
+
+def _no_text(head: bytes) -> InvalidRequest:
+    first = _CONTROL_BYTES.search(head) or _BEYOND_ASCII.search(head)
+    line = head.count(b"\n", 0, first.start() if first else 0) + 1
     kind = next((f"It looks like {name}. " for signature, name in _SIGNATURES if head.startswith(signature)), "")
     return InvalidRequest(
         f"the file is no text: line {line} holds bytes that no text has. {kind}"

@@ -23,7 +23,9 @@ def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             g.caller = keys.authenticate(_sent_key())
             logs.account_id.set(ids.show("acct_", g.caller.account_id))
             if scope not in g.caller.scopes:
-                raise PermissionDenied(f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing")
+                raise PermissionDenied(
+                    f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing"
+                )
             return view(*args, **kwargs)
 
         return guarded
@@ -43,4 +45,6 @@ def _sent_key() -> str:
         return credential.strip()
     if key := request.headers.get("X-API-Key", "").strip():
         return key
-    raise AuthenticationFailed("Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key")
+    raise AuthenticationFailed(
+        "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
+    )

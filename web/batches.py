@@ -30,9 +30,7 @@ def create() -> tuple[Response, int]:
     csv_input = CsvInput(csv_dialect.detect(content), form.prompt, form.system, form.body_fields())
     # Made here for its errors alone: ingest makes it again where the rows are.
     csv_input.body_template(form.model)
-    batch_id = batches.create_from_csv(
-        caller(), form.model, csv_input, _filename(upload), content, form.metadata
-    )
+    batch_id = batches.create_from_csv(caller(), form.model, csv_input, _filename(upload), content, form.metadata)
     queue.enqueue_ingest(batch_id)
     shown_id = ids.show("batch_", batch_id)
     response = jsonify(render.batch(batches.get(caller().account_id, shown_id)))
@@ -69,7 +67,9 @@ def _json_or_text(value: str) -> Any:
 
 def _filename(upload: FileStorage) -> str:
     name = (upload.filename or "upload.csv").encode("utf-8", "replace").decode()
-    return "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:] or "upload.csv"
+    return (
+        "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:] or "upload.csv"
+    )
 
 
 @blueprint.get("")

@@ -131,6 +131,6 @@ def json_object() -> dict[str, Any]:
 def page() -> tuple[int, str | None]:
     """`limit` (0 to 100, default 20) and `after` of a list request. Raises InvalidRequest."""
     shown = request.args.get("limit", str(DEFAULT_PAGE))
-    if not (shown.isascii() and shown.isdigit() and int(shown[:9]) <= MAX_PAGE):
+    if not (shown.isascii() and shown.isdigit() and len(shown) <= 3 and int(shown) <= MAX_PAGE):
         raise InvalidRequest(f"limit is a whole number from 0 to {MAX_PAGE}.", param="limit")
     return int(shown), request.args.get("after")

@@ -1,5 +1,6 @@
 """Holding a request until its job has ended: `Prefer: wait=N` (RFC 7240)."""
 
+import contextlib
 import re
 import threading
 import time
@@ -26,7 +27,7 @@ def wanted_seconds(prefer: str | None) -> int | None:
     if found is None:
         return None
     value = found[1]
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= MAX_WAIT_SECONDS):
+    if not (value.isascii() and value.isdigit() and len(value) <= 2 and 1 <= int(value) <= MAX_WAIT_SECONDS):
         raise InvalidRequest(f"Prefer: wait takes 1 to {MAX_WAIT_SECONDS} seconds.", param="Prefer")
     return int(value)
 
@@ -43,11 +44,9 @@ def until_ended(account_id: UUID, job_id: str, batch_id: UUID, seconds: int) -> 
 
 def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job:
     with queue.redis().pubsub(ignore_subscribe_messages=True) as ended:
-        try:
+        with contextlib.suppress(RedisError):
             # Subscribed before the first look: an end after that look is heard.
             ended.subscribe(queue.finished_channel(batch_id))
-        except RedisError:
-            pass
         while True:
             job = jobs.get(account_id, job_id)
             remaining = deadline - time.monotonic()

@@ -130,9 +130,7 @@ class Caller:
             return Failure("connection_error", f"The connection to the provider failed: {reason}.", retried=True)
         return _answer(response)
 
-    def _succeeded(
-        self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress
-    ) -> Outcome:
+    def _succeeded(self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress) -> Outcome:
         model = claim.model or answers.model_of(job.body)
         return Outcome(
             claim=claim,
@@ -152,9 +150,7 @@ class Caller:
             price=price_of(model),
         )
 
-    def _failed(
-        self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress
-    ) -> Outcome:
+    def _failed(self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress) -> Outcome:
         return Outcome(
             claim=claim,
             seq=job.seq,

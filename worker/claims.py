@@ -1,7 +1,7 @@
 """Claims: which work a worker does next, decided at the last moment and in PostgreSQL.
 
-One short transaction takes the fairest piece of a plan's pending work. Its cost depends on how many accounts wait in the
-plan and on the rows it takes, never on how many jobs are pending.
+One short transaction takes the fairest piece of a plan's pending work. Its cost depends on how many accounts wait in
+the plan and on the rows it takes, never on how many jobs are pending.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,13 +72,13 @@ def _lease(connection: Connection, plan: str, account_id: UUID, rows: int, worke
     lease = {"worker": worker, "seconds": LEASE_SECONDS}
     leased: list[Any] = []
     if any(batch.returned for batch in chosen):
+        # The batch before its claims, as whoever closes a cancelled batch does.
+        connection.execute(_LOCK_BATCHES, {"batch_ids": chosen_ids})
         leased += connection.execute(_LEASE_RETURNED, {"batch_ids": chosen_ids, "rows": rows} | lease)
     fresh = [batch.id for batch in chosen if not batch.returned and batch.cursor < batch.total]
     if fresh:
         claim_ids = [ids.new_id() for _ in fresh]
-        leased += connection.execute(
-            _LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh, "rows": rows} | lease
-        )
+        leased += connection.execute(_LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh, "rows": rows} | lease)
     return leased
 
 
@@ -127,19 +127,21 @@ def give_back(claims: Iterable[tuple[UUID, int]]) -> set[str]:
     with owner_engine().begin() as connection:
         parameters = {"claim_ids": [pair[0] for pair in pairs], "fences": [pair[1] for pair in pairs]}
         returned = connection.execute(_RETURN, parameters).all()
-        return mark_returned(connection, returned)
+        return _mark_returned(connection, returned)
 
 
 def give_back_expired() -> set[str]:
     """Returns the claims whose lease has ended: their worker is gone. Returns the plans with new work."""
     with owner_engine().begin() as connection:
-        return mark_returned(connection, connection.execute(_RETURN_EXPIRED).all())
+        return _mark_returned(connection, connection.execute(_RETURN_EXPIRED).all())
 
 
-def mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
+def _mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
     rows: dict[UUID, int] = {}
     for claim in returned:
         rows[claim.batch_id] = rows.get(claim.batch_id, 0) + claim.pending
+    if not rows:
+        return set()
     batch_ids = sorted(rows)
     connection.execute(_LOCK_BATCHES, {"batch_ids": batch_ids})
     parameters = {"batch_ids": batch_ids, "rows": [rows[batch_id] for batch_id in batch_ids]}
@@ -174,7 +176,7 @@ _NEXT_ACCOUNT = text(f"""
 _CANDIDATES = text(f"""
     SELECT id, kind, cursor, total, returned FROM batches
     WHERE plan = :plan AND account_id = :account_id AND {_CLAIMABLE}
-    ORDER BY (kind <> 'single'), served_at, id LIMIT :rows FOR UPDATE
+    ORDER BY (kind <> 'single'), served_at, id LIMIT :rows
 """)
 
 _LEASE_RETURNED = text(f"""
@@ -186,7 +188,7 @@ _LEASE_RETURNED = text(f"""
     ), leased AS (
         UPDATE claims c SET state = 'leased', fence = c.fence + 1, worker = :worker,
             lease_until = clock_timestamp() + make_interval(secs => :seconds)
-        FROM again WHERE c.id = again.id
+        FROM again, batches b WHERE c.id = again.id AND b.id = c.batch_id AND b.state = 'in_progress'
         RETURNING c.id, c.batch_id, c.first_seq, c.end_seq, c.fence, c.pending
     ), counted AS (
         UPDATE batches b SET returned = b.returned - n.pending, served_at = {_SERVED_AT}
@@ -205,7 +207,7 @@ _LEASE_FRESH = text(f"""
         FROM (SELECT wanted.claim_id, o.id, o.cursor
               FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:batch_ids AS uuid[])) AS wanted (claim_id, batch_id)
               JOIN batches o ON o.id = wanted.batch_id) before
-        WHERE b.id = before.id
+        WHERE b.id = before.id AND b.state = 'in_progress'
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
             b.account_id, b.api_key_id, b.endpoint, b.model, b.kind
     ), leased AS (
@@ -214,7 +216,8 @@ _LEASE_FRESH = text(f"""
             clock_timestamp() + make_interval(secs => :seconds)
         FROM taken RETURNING id, fence
     )
-    SELECT l.id, l.fence, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id, t.endpoint, t.model, t.kind
+    SELECT l.id, l.fence, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id, t.endpoint, t.model,
+        t.kind
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """)
 
@@ -246,15 +249,18 @@ _HAS_WORK = text(f"SELECT EXISTS (SELECT 1 FROM batches WHERE plan = :plan AND {
 
 _RENEW = text("""
     UPDATE claims c SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
-    FROM batches b WHERE b.id = c.batch_id AND c.worker = :worker AND c.state = 'leased'
+    FROM (SELECT id FROM claims WHERE worker = :worker AND state = 'leased' ORDER BY id FOR UPDATE) mine, batches b
+    WHERE c.id = mine.id AND b.id = c.batch_id
     RETURNING c.id, b.state
 """)
 
 _RETURN = text("""
-    UPDATE claims c SET state = 'returned'
-    FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
-    WHERE c.id = mine.id AND c.fence = mine.fence AND c.state = 'leased'
-    RETURNING c.batch_id, c.pending
+    UPDATE claims SET state = 'returned' WHERE id IN (
+        SELECT c.id FROM claims c
+        JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
+            ON c.id = mine.id AND c.fence = mine.fence
+        WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
+    ) RETURNING batch_id, pending
 """)
 
 _RETURN_EXPIRED = text("""

@@ -1,7 +1,7 @@
 """The RQ worker: takes tickets by weight while there is room for their work, and hands the work to the process.
 
-A ticket is done as soon as its claim is made, so one thread serves tickets however many calls are in flight. The claim's
-lease, not the ticket, protects the work from then on.
+A ticket is done as soon as its claim is made, so one thread serves tickets however many calls are in flight. The
+claim's lease, not the ticket, protects the work from then on.
 """
 
 import logging

@@ -102,7 +102,9 @@ class Generator:
             return self._caller.cancelled(held.claim, job, progress) if held.cancelled else None
         if (error := task.exception()) is not None:
             # Whatever it is, this job must end with a result, and the others must go on.
-            log.error("a job could not be handled", exc_info=error, extra={"batch": held.claim.batch_id, "seq": job.seq})
+            log.error(
+                "a job could not be handled", exc_info=error, extra={"batch": held.claim.batch_id, "seq": job.seq}
+            )
             return self._caller.broken(held.claim, job, progress)
         return task.result()
 

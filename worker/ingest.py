@@ -1,8 +1,8 @@
 """Ingest: a batch's input becomes its jobs, in one transaction.
 
-Either every row is in PostgreSQL and the batch is `in_progress`, or none is and the batch is `failed` with its errors, or
-the process died and the batch is `validating` as before, to be read again from the start. It runs in a process of its
-own, because reading a million rows would hold up the calls in flight.
+Either every row is in PostgreSQL and the batch is `in_progress`, or none is and the batch is `failed` with its errors,
+or the process died and the batch is `validating` as before, to be read again from the start. It runs in a process of
+its own, because reading a million rows would hold up the calls in flight.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Writing a batch's jobs with COPY in PostgreSQL's binary format.
 
-Rows are packed here rather than by psycopg, which adapts each value of each row: a job is two constant ids, a number and
-two byte strings, and packing those directly more than doubles the rows a second.
+Rows are packed here rather than by psycopg, which adapts each value of each row: a job is two constant ids, a number
+and two byte strings, and packing those directly more than doubles the rows a second.
 """
 
 import struct

@@ -4,7 +4,7 @@ import os
 import socket
 import uuid
 
-from common import logs
+from common import logs, prices
 from common.queue import connect
 from worker.concurrent_worker import ConcurrentWorker
 
@@ -12,6 +12,7 @@ from worker.concurrent_worker import ConcurrentWorker
 def main() -> None:
     """One worker process, until a signal ends it."""
     logs.configure()
+    prices.check_file()
     # The random part keeps a restarted process from taking its predecessor's leases for its own.
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     ConcurrentWorker(name, connect()).work(logging_level=None)

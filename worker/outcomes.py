@@ -1,4 +1,4 @@
-"""Recording outcomes: many results, their receipts and their batches' counters in one transaction, guarded by fences."""
+"""Recording outcomes: results, their receipts and their batches' counters in one transaction, guarded by fences."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

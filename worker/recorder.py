@@ -1,7 +1,7 @@
 """Collecting outcomes into groups, and writing one group at a time.
 
-While a group is written the next one gathers. A group waits a moment for company, unless a caller may be waiting for one
-of its outcomes or no other outcome is on its way.
+While a group is written the next one gathers. A group waits a moment for company, unless a caller may be waiting for
+one of its outcomes or no other outcome is on its way.
 """
 
 import asyncio

@@ -1,12 +1,13 @@
 """What an endpoint makes of a body, before anything is said about delivery."""
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from os import urandom
 from typing import Any
+
+from pydantic_core import to_json
 
 from local.provider.behaviour import Behaviour
 from local.provider.calls import Usage
@@ -18,6 +19,10 @@ CACHED_STEP_TOKENS = 128
 
 _prefix = urandom(6).hex()
 _numbers = count(1)
+
+
+as_json = to_json
+"""JSON by pydantic's writer, which takes a third of the CPU of the standard library's."""
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ def usage_of(prompt_tokens: int, texts: Iterable[Text]) -> Usage:
     cached = 0
     if prompt_tokens >= CACHED_FROM_TOKENS:
         cached = prompt_tokens // 2 // CACHED_STEP_TOKENS * CACHED_STEP_TOKENS
-    return Usage(prompt_tokens, cached, sum(text.tokens for text in texts))
+    return Usage(prompt_tokens, cached, sum([text.tokens for text in texts]))
 
 
 def as_usage(usage: Usage) -> dict[str, Any]:
@@ -67,10 +72,6 @@ def as_usage(usage: Usage) -> dict[str, Any]:
             "rejected_prediction_tokens": 0,
         },
     }
-
-
-def as_json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def event(value: dict[str, Any], pause: float = 0, name: str = "") -> Piece:

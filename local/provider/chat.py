@@ -35,7 +35,7 @@ def answer(body: Body, manner: Manner) -> Answer:
     usage = usage_of(prompt_tokens, texts)
     if body.get("stream") is True:
         return Answer(usage, events=_events(body, texts, usage, manner))
-    return Answer(usage, as_json(_completion(body, texts, usage)))
+    return Answer(usage, _completion(body, texts, usage))
 
 
 def _prompt(body: Body) -> tuple[str, int]:
@@ -60,25 +60,32 @@ def _content(body: Body, prompt: str, variant: int, manner: Manner) -> str:
     return structured.fitting(described.get("schema") if isinstance(described, dict) else None, content)
 
 
-def _completion(body: Body, texts: list[Text], usage: Usage) -> dict[str, Any]:
-    return {
-        "id": new_id("chatcmpl-"),
-        "object": "chat.completion",
-        "created": now(),
-        "model": body["model"],
-        "choices": [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": text.content, "refusal": None, "annotations": []},
-                "logprobs": None,
-                "finish_reason": text.finish,
-            }
-            for index, text in enumerate(texts)
-        ],
-        "usage": as_usage(usage),
-        "service_tier": "default",
-        "system_fingerprint": "fp_sim",
-    }
+# Filled in rather than written from dicts, which takes four times as long: thousands a second are such answers.
+_COMPLETION = (
+    b'{"id":"%b","object":"chat.completion","created":%d,"model":%b,"choices":[%b],"usage":'
+    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+    b'"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,'
+    b'"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}},'
+    b'"service_tier":"default","system_fingerprint":"fp_sim"}'
+)
+_CHOICE = (
+    b'{"index":%d,"message":{"role":"assistant","content":%b,"refusal":null,"annotations":[]},'
+    b'"logprobs":null,"finish_reason":"%b"}'
+)
+
+
+def _completion(body: Body, texts: list[Text], usage: Usage) -> bytes:
+    shown = [_CHOICE % (index, as_json(text.content), text.finish.encode()) for index, text in enumerate(texts)]
+    return _COMPLETION % (
+        new_id("chatcmpl-").encode(),
+        now(),
+        as_json(body["model"]),
+        b",".join(shown),
+        usage.prompt,
+        usage.completion,
+        usage.prompt + usage.completion,
+        usage.cached,
+    )
 
 
 def _events(body: Body, texts: list[Text], usage: Usage, manner: Manner) -> list[Piece]:

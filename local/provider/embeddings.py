@@ -36,7 +36,7 @@ def answer(body: Body, manner: Manner) -> Answer:
 
 
 def _vector(text: str, dimensions: int) -> list[float]:
-    numbers = array("h", shake_128(text.encode("utf-8", "surrogatepass")).digest(2 * dimensions))
+    numbers = array("h", shake_128(text.encode()).digest(2 * dimensions))
     length = sqrt(sum(number * number for number in numbers)) or 1.0
     return [number / length for number in numbers]
 

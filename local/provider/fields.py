@@ -8,6 +8,7 @@ from local.provider.text import tokens_of
 Body = dict[str, Any]
 
 MAX_CHOICES = 128
+MAX_OUTPUT_TOKENS = 2**31
 
 
 def required(body: Body, name: str) -> Any:
@@ -32,14 +33,13 @@ def whole_number(body: Body, name: str, least: int, most: int) -> int | None:
 def output_limit(body: Body, *names: str) -> int | None:
     """The number of tokens of the first of these fields that is given."""
     for name in names:
-        value = whole_number(body, name, 1, 2**31)
-        if value is not None:
-            return value
+        if body.get(name) is not None:
+            return whole_number(body, name, 1, MAX_OUTPUT_TOKENS)
     return None
 
 
 def choices(body: Body) -> int:
-    return whole_number(body, "n", 1, MAX_CHOICES) or 1
+    return whole_number(body, "n", 1, MAX_CHOICES) or 1 if "n" in body else 1
 
 
 def check_sampling(body: Body) -> None:

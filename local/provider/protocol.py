@@ -28,12 +28,17 @@ MAX_BODY_BYTES = 32 * 2**20
 log = logging.getLogger(__name__)
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_request_prefix = os.urandom(8).hex()
+_REQUEST_PREFIX = f"req_{os.urandom(8).hex()}".encode()
 _request_numbers = count(1)
 
 
 class Connection(asyncio.Protocol):
     """One client connection. Requests are answered one at a time, in order, also when the client pipelines them."""
+
+    __slots__ = (
+        "_answer", "_authorization", "_body", "_body_bytes", "_expects_continue", "_keep_alive", "_loop", "_parser",
+        "_reply", "_task", "_timer", "_transport", "_url", "_waiting",
+    )  # fmt: skip
 
     def __init__(self, answer: Callable[[Request], Reply], loop: asyncio.AbstractEventLoop) -> None:
         self._answer = answer
@@ -141,11 +146,11 @@ class Connection(asyncio.Protocol):
         self._finish(reply)
 
     def _head(self, reply: Reply) -> bytes:
-        return b"%bcontent-type: %b\r\nx-request-id: req_%b%012x\r\n%b%b%b\r\n" % (
+        return b"%bx-request-id: %b%012x\r\ncontent-type: %b\r\n%b%b%b\r\n" % (
             _STATUS_LINES[reply.status],
-            reply.content_type,
-            _request_prefix.encode(),
+            _REQUEST_PREFIX,
             next(_request_numbers),
+            reply.content_type,
             reply.headers,
             b"transfer-encoding: chunked\r\n" if reply.chunked else b"content-length: %d\r\n" % len(reply.body),
             b"" if self._keep_alive else b"connection: close\r\n",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 JSON = b"application/json"
 HTML = b"text/html"
@@ -12,8 +13,7 @@ Piece = tuple[float, bytes]
 """Seconds to wait, then bytes to write."""
 
 
-@dataclass(slots=True, frozen=True)
-class Request:
+class Request(NamedTuple):
     method: bytes
     path: bytes
     authorization: bytes

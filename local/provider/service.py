@@ -1,8 +1,9 @@
 """From a request to its reply: which endpoint, which behaviour, which fault."""
 
-import json
 import time
 from collections.abc import Callable
+
+from pydantic_core import from_json
 
 from local.provider import chat, completions, embeddings, errors, faults, responses
 from local.provider.admin import PREFIX, Admin
@@ -122,8 +123,8 @@ def _check_key(request: Request) -> None:
 
 def _parsed(body: bytes) -> Body:
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
+        parsed = from_json(body)
+    except ValueError:
         raise RefusedError(errors.NOT_JSON) from None
     if not isinstance(parsed, dict):
         raise RefusedError(errors.NOT_JSON)

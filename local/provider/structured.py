@@ -4,20 +4,25 @@ import json
 from typing import Any
 from zlib import crc32
 
+from local.provider.errors import invalid
+
 MAX_DEPTH = 8
 
 
 def fitting(schema: Any, text: str) -> str:
-    """A JSON text for this schema that depends on the text; {"answer": text} for a schema that is no object."""
+    """A JSON text for this schema that depends on the text; {"answer": text} without a schema. Raises RefusedError."""
     if not isinstance(schema, dict):
         return json.dumps({"answer": text})
-    return json.dumps(_instance(schema, schema, text, "", 0))
+    try:
+        return json.dumps(_instance(schema, schema, text, "", 0))
+    except (TypeError, ValueError, AttributeError) as unfit:
+        raise invalid("response_format", f"Invalid schema for response_format: {unfit}.") from None
 
 
 def _instance(schema: Any, root: dict[str, Any], text: str, path: str, depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
-    mark = crc32(f"{path} {text}".encode("utf-8", "surrogatepass"))
+    mark = crc32(f"{path} {text}".encode())
     if reference := schema.get("$ref"):
         return _instance(_referred(root, str(reference)), root, text, path, depth + 1)
     if "const" in schema:

@@ -11,14 +11,26 @@ from zlib import crc32
 Finish = Literal["stop", "length", "content_filter"]
 
 TOKEN_CHARACTERS = 4
-ECHOED_CHARACTERS = 400
+ECHOED_CHARACTERS = 96
+ECHOED_FROM_LAST_CHARACTERS = 400
 
-_OPENINGS = ("In short:", "The main point is this:", "To sum up:", "Put simply,", "What stands out:", "The gist is")
-_MIDDLES = ("It also says", "Beyond that, it mentions", "Worth noting:", "The rest is about", "It goes on to say")
+_OPENINGS = (
+    "In short:",
+    "The main point is this:",
+    "To sum up:",
+    "What stands out:",
+    "The gist of it:",
+    "As I read it:",
+)
 _CLOSINGS = (
-    "Overall this is clear.", "On balance it is positive.", "Nothing else stands out.", "That covers the question.",
-    "A mixed picture overall.", "More detail would help.",
-)  # fmt: skip
+    "Overall this is clear.",
+    "On balance it is positive.",
+    "Nothing else stands out.",
+    "That covers the question.",
+    "It is a mixed picture overall.",
+    "More detail would help.",
+    "The rest follows from that.",
+)
 
 
 @dataclass(slots=True)
@@ -36,20 +48,22 @@ def tokens_of(characters: int) -> int:
 
 def write(prompt: str, variant: int, tokens: int) -> str:
     """A short answer that echoes words of the prompt's end; of exactly so many tokens, or of its own length for 0."""
-    mark = crc32(prompt.encode("utf-8", "surrogatepass"), variant)
-    words = prompt[-ECHOED_CHARACTERS:].split() or ["nothing"]
-    first = _phrase(words, mark, 5 + mark % 6)
-    second = _phrase(words, mark >> 8, 4 + mark % 5)
-    answer = f"{_OPENINGS[mark % 6]} {first}. {_MIDDLES[(mark >> 4) % 5]} {second}. {_CLOSINGS[(mark >> 12) % 6]}"
+    mark = crc32(prompt.encode(), variant)
+    echo = _words_within(prompt[-ECHOED_FROM_LAST_CHARACTERS:], mark)
+    answer = f"{_OPENINGS[mark % 6]} {echo}. {_CLOSINGS[(mark >> 8) % 7]}"
     if tokens:
         characters = tokens * TOKEN_CHARACTERS
         answer = ((answer + " ") * (characters // len(answer) + 1))[:characters]
     return answer
 
 
-def _phrase(words: list[str], mark: int, length: int) -> str:
-    start = mark % max(1, len(words) - length)
-    return " ".join(words[start : start + length]).strip(" .,;:!?")
+def _words_within(said: str, mark: int) -> str:
+    """Words in a row: those that lie whole within a window, which costs less than splitting all of them."""
+    start = mark % max(1, len(said) - ECHOED_CHARACTERS)
+    words = said[start : start + ECHOED_CHARACTERS].split()
+    if len(said) > ECHOED_CHARACTERS:
+        words = words[1:-1] or words
+    return " ".join(words).strip(" .,;:!?") or "nothing was asked"
 
 
 def finished(content: str, max_tokens: int | None, forced: Finish | None) -> Text:
@@ -61,7 +75,7 @@ def finished(content: str, max_tokens: int | None, forced: Finish | None) -> Tex
         content, finish = content[: len(content) // 2], forced
     if max_tokens is not None and len(content) > max_tokens * TOKEN_CHARACTERS:
         content, finish = content[: max_tokens * TOKEN_CHARACTERS], "length"
-    return Text(content, finish, -(-len(content) // TOKEN_CHARACTERS))
+    return Text(content, finish, tokens_of(len(content)))
 
 
 def in_words(content: str) -> list[str]:

@@ -1,0 +1,88 @@
+"""`python -m bench [NAME...]`: takes the measurements whose names begin so, or all, and prints one table.
+
+BENCH_SCALE=0.2 takes a fifth of the rows, for a quick look. Exits 1 when a figure falls short of what is asked.
+"""
+
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import psutil
+
+from bench.accept import accept
+from bench.calls import calls_256, calls_1024
+from bench.cpu import cpu_seconds
+from bench.csv_batch import csv_batch
+from bench.figures import Figure, table
+from bench.provider import provider
+from bench.rig import tell
+from bench.single import single
+
+MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
+    "provider": provider,
+    "calls-256": calls_256,
+    "calls-1024": calls_1024,
+    "csv": csv_batch,
+    "single": single,
+    "accept": accept,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """A moment: CPU seconds of the whole machine so far, and of this program with all it started."""
+
+    at: float
+    machine: float
+    ours: float
+
+    @classmethod
+    def now(cls) -> Self:
+        times = psutil.cpu_times()
+        return cls(time.monotonic(), sum(times) - times.idle - getattr(times, "iowait", 0), cpu_seconds(os.getpid()))
+
+    def since(self) -> str:
+        """How long ago it was, and how much of the machine other programs took meanwhile: they cost us speed."""
+        now = self.now()
+        seconds = now.at - self.at
+        others = (now.machine - self.machine) - (now.ours - self.ours)
+        return f"took {seconds:.0f} s; other programs used {max(0, others) / seconds:.2f} CPUs"
+
+
+def main() -> None:
+    chosen = _chosen(sys.argv[1:])
+    load = psutil.getloadavg()[0]
+    scale = os.environ.get("BENCH_SCALE") or "1"
+    print(f"Python {platform.python_version()}, {psutil.cpu_count()} CPUs, load {load:.2f}, scale {scale}", flush=True)
+    figures: list[Figure] = []
+    broken = []
+    for name in chosen:
+        tell(f"{name} ...")
+        before = _Busy.now()
+        try:
+            figures += MEASUREMENTS[name]()
+        except Exception:
+            # The others can still be taken.
+            traceback.print_exc()
+            broken.append(name)
+        tell(f"  {before.since()}")
+    print(f"\n{table(figures)}")
+    if broken:
+        print(f"\nnot measured, because of an error: {', '.join(broken)}")
+    sys.exit(1 if broken or any(figure.short for figure in figures) else 0)
+
+
+def _chosen(asked: list[str]) -> list[str]:
+    for name in asked:
+        if not any(known.startswith(name) for known in MEASUREMENTS):
+            sys.exit(f"bench: there is no measurement {name!r}: choose from {', '.join(MEASUREMENTS)}")
+    return [name for name in MEASUREMENTS if not asked or name.startswith(tuple(asked))]
+
+
+if __name__ == "__main__":
+    main()

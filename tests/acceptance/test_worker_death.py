@@ -1,0 +1,216 @@
+"""Workers that are killed, drained or hurried, as real processes with real signals."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import psycopg
+import pytest
+import redis
+
+from local.process import Process
+from local.stack import Stack
+
+ROWS = 600
+MODEL = "sim-latency-500ms"
+CONCURRENCY = 32
+# Longer than a lease, a sweep and the work left.
+LONGEST_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
+    with Stack(home, extra_env=settings, workers=0, durable=False, keep=False) as stack:
+        yield stack
+
+
+class Customer:
+    """What a customer's program and the operator's psql can see of one batch."""
+
+    def __init__(self, stack: Stack) -> None:
+        headers = {"Authorization": f"Bearer {stack.env['API_KEY']}"}
+        self._api = httpx2.Client(base_url=stack.base_url, headers=headers, timeout=30)
+        self._provider = stack.env["PROVIDER_URL"].removesuffix("/v1")
+        self._database_url = stack.env["DATABASE_URL"]
+
+    def submit(self) -> str:
+        content = "name\n" + "".join(f"row {number}\n" for number in range(ROWS))
+        answer = self._api.post(
+            "/v1/batches",
+            data={"model": MODEL, "prompt": "Greet {{name}}."},
+            files={"file": ("a.csv", content.encode())},
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._api.get(f"/v1/batches/{batch_id}").json()
+        return answer
+
+    def wait_for(self, batch_id: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while not reached(batch := self.batch(batch_id)):
+            assert time.monotonic() < deadline, batch
+            time.sleep(0.05)
+        return batch
+
+    def downloaded_names(self, batch_id: str) -> list[tuple[str, str]]:
+        text = self._api.get(f"/v1/batches/{batch_id}/results", params={"format": "csv"}).text
+        return [(row["name"], row["status"]) for row in csv.DictReader(io.StringIO(text))]
+
+    def query(self, sql: str, batch_id: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._database_url) as connection:
+            return connection.execute(sql, {"batch_id": UUID(batch_id.removeprefix("batch_"))}).fetchall()
+
+    def set_provider(self, settings: dict[str, Any]) -> None:
+        httpx2.put(f"{self._provider}/_sim/settings", json=settings).raise_for_status()
+
+    def reset_provider(self) -> None:
+        self.set_provider({})
+        httpx2.post(f"{self._provider}/_sim/reset").raise_for_status()
+
+    def wait_for_calls_in_flight(self, calls: int) -> None:
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while httpx2.get(f"{self._provider}/_sim/calls").json()["in_flight"] < calls:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def repeated_calls(self) -> dict[str, int]:
+        answer: dict[str, Any] = httpx2.get(f"{self._provider}/_sim/repeated").json()
+        return {str(digest): int(calls) for digest, calls in answer["bodies"].items()}
+
+    def assert_every_row_ended_once(self, batch_id: str) -> None:
+        assert self.downloaded_names(batch_id) == [(f"row {number}", "succeeded") for number in range(ROWS)]
+        counted = self.query(
+            "SELECT (SELECT count(*) FROM results WHERE batch_id = %(batch_id)s),"
+            " (SELECT count(*) FROM usage_records WHERE batch_id = %(batch_id)s)",
+            batch_id,
+        )
+        assert counted == [(ROWS, ROWS)]
+        sums = self.query(
+            "SELECT b.prompt_tokens = sum(u.prompt_tokens), b.completion_tokens = sum(u.completion_tokens),"
+            " b.cost = sum(u.cost) FROM batches b JOIN usage_records u ON u.batch_id = b.id"
+            " WHERE b.id = %(batch_id)s GROUP BY b.id",
+            batch_id,
+        )
+        assert sums == [(True, True, True)]
+        assert self.query("SELECT id FROM claims WHERE batch_id = %(batch_id)s", batch_id) == []
+
+    def close(self) -> None:
+        self._api.close()
+
+
+@pytest.fixture
+def worker(stack: Stack) -> Iterator[Process]:
+    """A worker of the test's own; those that the test starts end with it."""
+    yield stack.start_worker()
+    for name, process in list(stack.processes.items()):
+        if name.startswith("worker-"):
+            process.stop()
+            del stack.processes[name]
+
+
+@pytest.fixture
+def customer(stack: Stack) -> Iterator[Customer]:
+    with contextlib.closing(Customer(stack)) as customer:
+        customer.reset_provider()
+        yield customer
+
+
+def part_done(batch: dict[str, Any]) -> bool:
+    return bool(batch["counts"]["succeeded"] >= ROWS // 5)
+
+
+def completed(batch: dict[str, Any]) -> bool:
+    return bool(batch["status"] == "completed")
+
+
+def test_a_killed_workers_batch_completes_and_only_rows_in_flight_are_called_again(
+    stack: Stack, worker: Process, customer: Customer
+) -> None:
+    batch_id = customer.submit()
+    customer.wait_for(batch_id, part_done)
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
+    unfinished = customer.query(
+        "SELECT j.body FROM claims c"
+        " JOIN jobs j ON j.batch_id = c.batch_id AND j.seq >= c.first_seq AND j.seq < c.end_seq"
+        " WHERE c.batch_id = %(batch_id)s AND NOT EXISTS"
+        " (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.seq = j.seq)",
+        batch_id,
+    )
+    in_flight = {hashlib.sha256(body).hexdigest() for (body,) in unfinished}
+    assert 0 < len(in_flight) < ROWS
+
+    stack.start_worker()
+    customer.wait_for(batch_id, completed)
+
+    customer.assert_every_row_ended_once(batch_id)
+    repeated = customer.repeated_calls()
+    assert repeated, "the kill hit no call: the test shows nothing"
+    assert set(repeated.values()) == {2}
+    assert all(any(full.startswith(digest) for full in in_flight) for digest in repeated)
+    # The calls in flight, and those that had just been answered and were not recorded yet.
+    assert len(repeated) <= 2 * CONCURRENCY
+
+
+def test_a_drained_worker_repeats_no_call(stack: Stack, worker: Process, customer: Customer) -> None:
+    batch_id = customer.submit()
+    customer.wait_for(batch_id, part_done)
+    worker.send(signal.SIGTERM)
+    assert worker.wait(30)
+    assert worker.exit_status == 0
+    batch = customer.batch(batch_id)
+    assert batch["counts"]["pending"] > 0, "nothing was left to give back: the test shows nothing"
+    leased = customer.query("SELECT id FROM claims WHERE batch_id = %(batch_id)s AND state = 'leased'", batch_id)
+    assert leased == []
+
+    stack.start_worker()
+    customer.wait_for(batch_id, completed)
+
+    customer.assert_every_row_ended_once(batch_id)
+    assert customer.repeated_calls() == {}
+
+
+def test_a_second_signal_gives_the_jobs_back_at_once(stack: Stack, worker: Process, customer: Customer) -> None:
+    batch_id = customer.submit()
+    customer.wait_for(batch_id, part_done)
+    customer.set_provider({"faults": [{"fault": "hang"}]})
+    customer.wait_for_calls_in_flight(CONCURRENCY)
+    worker.send(signal.SIGTERM)
+    assert not worker.wait(2), "calls hang, so the drain cannot have ended"
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10)
+    assert worker.exit_status == 0
+    leased = customer.query("SELECT id FROM claims WHERE batch_id = %(batch_id)s AND state = 'leased'", batch_id)
+    assert leased == []
+
+    customer.set_provider({})
+    stack.start_worker()
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
+
+
+def test_a_batch_submitted_while_no_worker_lives_is_ingested_by_the_next(
+    stack: Stack, worker: Process, customer: Customer
+) -> None:
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
+    batch_id = customer.submit()
+    assert customer.batch(batch_id)["status"] == "validating"
+    # The ticket goes down with Redis: only the sweep knows.
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        connection.flushall()
+
+    stack.start_worker()
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)

@@ -1,0 +1,118 @@
+"""What the tests run against: real services and real processes, started once a session and only when asked for."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from common import accounts, keys
+from local.stack import Stack
+from tests.customer import Customer
+from tests.process_settings import process_settings
+
+MAX_UPLOAD_BYTES = 8 * 2**20
+
+NewCustomer = Callable[..., Customer]
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """PostgreSQL and Redis. Their database holds the schema and no rows: databases of tests are cloned from it."""
+    with Stack.services_only(tmp_path_factory.mktemp("services") / "home") as stack:
+        stack.migrate()
+        yield stack
+
+
+def _clone(services: Stack, name: str) -> dict[str, str]:
+    """A new database with the schema, as the two settings that lead to it."""
+    _administer(services, "CREATE DATABASE {} TEMPLATE {}", name, _database_of(services.env["DATABASE_URL"]))
+    return {
+        setting: urlsplit(services.env[setting])._replace(path=f"/{name}").geturl()
+        for setting in ("DATABASE_URL", "WEB_DATABASE_URL")
+    }
+
+
+def _administer(services: Stack, statement: str, *names: str) -> None:
+    url = urlsplit(services.env["DATABASE_URL"])._replace(path="/postgres").geturl()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+
+def _database_of(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+def _redis(services: Stack, number: int) -> str:
+    """One of the numbered databases of Redis."""
+    return urlsplit(services.env["REDIS_URL"])._replace(path=f"/{number}").geturl()
+
+
+@pytest.fixture
+def env(services: Stack, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a process on a fresh database, an empty Redis and an empty storage. Its provider is nowhere."""
+    name = f"test_{uuid4().hex}"
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    yield {
+        **_clone(services, name),
+        "REDIS_URL": _redis(services, 2),
+        "STORAGE_URL": storage.as_uri(),
+        "SECRET_KEY": uuid4().hex,
+        "PROVIDER_URL": "http://127.0.0.1:9/v1",
+        "PROVIDER_API_KEY": "none",
+    }
+    _administer(services, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def settings(env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The settings of `env`, for code that runs in the test's own process."""
+    with process_settings(env):
+        from common import queue
+
+        queue.redis().flushdb()
+        yield env
+
+
+@pytest.fixture(scope="session")
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running Batchyard: web, one worker and the simulated provider, on a database of its own."""
+    settings = {
+        **_clone(services, "stack"),
+        "REDIS_URL": _redis(services, 1),
+        "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
+        "WEB_PROCESSES": "1",
+    }
+    with Stack(tmp_path_factory.mktemp("stack") / "home", extra_env=settings, durable=False, keep=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def new_customer(stack: Stack) -> Iterator[NewCustomer]:
+    """Makes an account on a plan (pro unless told otherwise) with a key, and gives its customer."""
+    with ExitStack() as opened:
+
+        def make(plan: str = "pro") -> Customer:
+            with process_settings(stack.env):
+                key = keys.create(accounts.create(f"A {plan} account", plan).id, "test")
+            return opened.enter_context(Customer(stack.base_url, key))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def customer(new_customer: NewCustomer) -> Customer:
+    """A customer for tests that do not mind what others of its account submit."""
+    return new_customer()
+
+
+@pytest.fixture
+def stack_database(stack: Stack) -> Iterator[psycopg.Connection]:
+    """The running stack's database, as its owner."""
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+        yield connection
