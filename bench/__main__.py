@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import timeit
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,9 +57,7 @@ class _Busy:
 
 def main() -> None:
     chosen = _chosen(sys.argv[1:])
-    load = psutil.getloadavg()[0]
-    scale = os.environ.get("BENCH_SCALE") or "1"
-    print(f"Python {platform.python_version()}, {psutil.cpu_count()} CPUs, load {load:.2f}, scale {scale}", flush=True)
+    tell(_machine())
     figures: list[Figure] = []
     broken = []
     for name in chosen:
@@ -75,6 +74,14 @@ def main() -> None:
     if broken:
         print(f"\nnot measured, because of an error: {', '.join(broken)}")
     sys.exit(1 if broken or any(figure.short for figure in figures) else 0)
+
+
+def _machine() -> str:
+    """Where the figures come from. The time of a fixed loop says how fast the machine is just now."""
+    scale, load = os.environ.get("BENCH_SCALE") or "1", psutil.getloadavg()[0]
+    loop = min(timeit.repeat(lambda: sum(range(1_000_000)), number=1, repeat=10)) * 1000
+    python = f"Python {platform.python_version()}"
+    return f"{python}, {psutil.cpu_count()} CPUs, load {load:.2f}, scale {scale}; summing a million takes {loop:.1f} ms"
 
 
 def _chosen(asked: list[str]) -> list[str]:

@@ -106,19 +106,16 @@ class _Connection(asyncio.Protocol):
         self._sent_at = self._clock()
 
     def data_received(self, data: bytes) -> None:
-        read = self._read + data if self._read else data
-        head_end = read.find(HEAD_END)
-        if head_end < 0:
-            self._read = read
-            return
         try:
-            answer_bytes = head_end + len(HEAD_END) + _content_length(read[:head_end])
-        except ValueError as missing:
-            self._ended.set_exception(missing)
+            self._take(self._read + data if self._read else data)
+        except Exception as failed:
+            self._ended.set_exception(failed)
             self._transport.abort()
-            return
-        if len(read) < answer_bytes:
-            self._read = read
+
+    def _take(self, read: bytes) -> None:
+        self._read = read
+        head_end = read.find(HEAD_END)
+        if head_end < 0 or len(read) < head_end + len(HEAD_END) + _content_length(read[:head_end]):
             return
         self._read = b""
         self._figures.latencies.append(self._clock() - self._sent_at)

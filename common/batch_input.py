@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from common.body_template import BodyTemplate
 from common.csv_dialect import CsvDialect
+from common.errors import InvalidRequest
 from common.prompt_template import Template
 
 # With the hash of a batch's id, the advisory lock of whoever reads its input.
@@ -30,8 +31,11 @@ class CsvInput:
         }
 
     def body_template(self, model: str) -> BodyTemplate:
-        """What makes a row's body. Raises InvalidRequest when a template names a column the file does not have."""
+        """What makes a row's body. Raises InvalidRequest when a template names a column the file does not have, or
+        when nobody could say which column names the rows."""
         columns = self.dialect.columns
+        if columns.count(CUSTOM_ID_COLUMN) > 1:
+            raise InvalidRequest(f"The file has more than one column {CUSTOM_ID_COLUMN}: keep one.", param="file")
         return BodyTemplate(
             model=model,
             prompt=Template.parse(self.prompt, columns, "prompt"),

@@ -88,7 +88,7 @@ class Batch:
 def create_from_csv(
     caller: Caller, model: str, csv_input: CsvInput, filename: str, content: BinaryIO, metadata: dict[str, str] | None
 ) -> UUID:
-    """Stores an upload and its batch as `validating`, and returns the batch's id; `queue.enqueue_ingest` has it read."""
+    """Stores an upload and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it read."""
     batch_id, file_id = ids.new_id(), ids.new_id()
     key = f"inputs/{file_id.hex}"
     content.seek(0, 2)

@@ -1,21 +1,29 @@
 """JSON in and out of the platform: strict to read, compact to write."""
 
 import json
+from math import isinf
 from typing import Any, NoReturn
 
 
 def loads(content: bytes | str) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError, also for what only Python takes for JSON: NaN and the
-    infinities, and nesting deeper than the parser goes."""
+    infinities, numbers that would become one, and nesting deeper than the parser goes."""
     text = content.decode() if isinstance(content, bytes) else content
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("the nesting is too deep") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if isinf(value):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
 
 
 def dumps(value: Any) -> bytes:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
@@ -43,6 +44,12 @@ def connect() -> Redis:
 @lru_cache(maxsize=1)
 def redis() -> Redis:
     return connect()
+
+
+def listener(connection: Redis) -> PubSub:
+    """A subscription without channels yet. redis-py's own method has no types, so it is called here alone."""
+    made: PubSub = connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    return made
 
 
 def plan_queue(plan: str) -> str:

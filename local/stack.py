@@ -184,7 +184,8 @@ class Stack:
         if self._with_web:
             self._tell("starting web and workers")
             command = [sys.executable, "-m", "gunicorn", "-c", "web/gunicorn.py", "wsgi:app"]
-            self._launch(self._process("web", command, grace_seconds=35))
+            # Ten seconds of grace: with the workers gone, nothing ends that a request could still wait for.
+            self._launch(self._process("web", command))
 
     def _wait_ready(self) -> None:
         wait_until(lambda: not self._with_web or self._answers_ready() or self._dead() is not None, READY_SECONDS)

@@ -27,9 +27,17 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _text_or_texts(value: object) -> object:
+    if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
+        raise ValueError("must be a string or a list of strings")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_storable)]
 Model = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_MODEL_CHARACTERS)]
 MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
+# Not the union of the two: pydantic would name its branches as if they were fields.
+Stop = Annotated[Any, AfterValidator(_text_or_texts)]
 Metadata = Annotated[dict[MetadataKey, Annotated[Text, Field(max_length=512)]], Field(max_length=16)]
 
 
@@ -66,7 +74,7 @@ class ShortJob(Sampling):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Stop | None = None
     reasoning_effort: str | None = None
     metadata: Metadata | None = None
 
@@ -100,7 +108,7 @@ def _first_problem(error: ValidationError) -> InvalidRequest:
     problem = error.errors(include_url=False, include_input=False)[0]
     # pydantic's location also names the branch of a union and the "[key]" of a mapping; a customer's path has neither.
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-", "[key]"))]
-    param = ".".join(path) or None
+    param = ".".join(path) if path else None
     match problem["type"]:
         case "missing":
             message = f"{param} is missing: it is required."
@@ -116,11 +124,12 @@ def _first_problem(error: ValidationError) -> InvalidRequest:
 def json_object() -> dict[str, Any]:
     """The request's body as a JSON object. Raises InvalidRequest, or TooLarge over MAX_BODY_BYTES."""
     limit = settings().max_body_bytes
-    request.max_content_length = limit
-    if (request.content_length or 0) > limit:
+    # A body in chunks does not tell its length, and werkzeug cuts it at its own limit without a word.
+    request.max_content_length = limit + 1
+    if (request.content_length or 0) > limit or len(content := request.get_data()) > limit:
         raise TooLarge(f"The body is over {limit:,} bytes: send less at once.", code="body_too_large")
     try:
-        value = json_text.loads(request.get_data())
+        value = json_text.loads(content)
     except ValueError as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     if not isinstance(value, dict):

@@ -43,7 +43,7 @@ def until_ended(account_id: UUID, job_id: str, batch_id: UUID, seconds: int) -> 
 
 
 def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job:
-    with queue.redis().pubsub(ignore_subscribe_messages=True) as ended:
+    with queue.listener(queue.redis()) as ended:
         with contextlib.suppress(RedisError):
             # Subscribed before the first look: an end after that look is heard.
             ended.subscribe(queue.finished_channel(batch_id))

@@ -21,6 +21,7 @@ from worker import answers
 from worker.claims import Claim, ClaimedJob
 from worker.outcomes import Outcome, TokenUsage
 
+CONNECT_SECONDS = 5.0
 BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30
 MAX_RETRY_AFTER_SECONDS = 120
@@ -76,6 +77,7 @@ class Caller:
             api_key=settings().provider_api_key.get_secret_value(),
             # Retries are the job's own, made here, where they give their slot back while they wait.
             max_retries=0,
+            timeout=httpx2.Timeout(settings().call_timeout_seconds, connect=CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
             ),
@@ -122,11 +124,12 @@ class Caller:
                 )
         except openai.APIStatusError as error:
             return _refusal(error.response)
-        except (TimeoutError, openai.APITimeoutError):
-            seconds = settings().call_timeout_seconds
-            return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        except (TimeoutError, openai.APIConnectionError, httpx2.HTTPError) as error:
             reason = error.__cause__ or error
+            # The transport calls it a time-out, too, when a connection is refused.
+            if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not isinstance(reason, httpx2.ConnectTimeout):
+                seconds = settings().call_timeout_seconds
+                return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
             return Failure("connection_error", f"The connection to the provider failed: {reason}.", retried=True)
         return _answer(response)
 

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 from redis import Redis
-from redis.client import PubSub
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.exceptions import StopRequested
@@ -19,7 +18,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker.base import WorkerStatus
 
-from common.queue import BELL_CHANNEL, PLAN_QUEUES, TASKS_QUEUE
+from common.queue import BELL_CHANNEL, PLAN_QUEUES, TASKS_QUEUE, listener
 from worker import tasks
 from worker.process import WorkerProcess
 from worker.weighted_queue import WeightedQueues
@@ -50,7 +49,7 @@ class ConcurrentWorker(SimpleWorker):
             log_job_description=False,
         )
         self._queues_by_weight = WeightedQueues(connection, weights)
-        self._bell: PubSub = connection.pubsub(ignore_subscribe_messages=True)
+        self._bell = listener(connection)
         self._next_heartbeat = 0.0
         self.process = WorkerProcess(name)
         tasks.serve_with(self.process)
@@ -81,7 +80,7 @@ class ConcurrentWorker(SimpleWorker):
             self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
             super().heartbeat()
             if self.should_run_maintenance_tasks:
-                self.run_maintenance_tasks()
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ has no types here
 
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""

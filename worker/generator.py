@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
+import uvloop
+
 from worker import claims
 from worker.calls import Caller, Progress
 from worker.claims import Claim, ClaimedJob
@@ -57,7 +59,7 @@ class Generator:
         self._unfinished = 0
         self._room = threading.Condition()
         self._held: dict[UUID, _Held] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="generator", daemon=True).start()
         asyncio.run_coroutine_threadsafe(self._prepare(), self._loop).result()
 

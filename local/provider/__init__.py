@@ -19,6 +19,7 @@ For example sim-latency-500ms-tokens-40, sim-503-first-2, sim-500-p-5-drop-p-1.
 Faults: 400 401 403 404 408 409 429 500 502 503 504 (502 and 504 with an HTML body), quota (429 insufficient_quota),
 hang (no answer at all), drip (the body over drip_seconds), drop (connection closed mid-body), reset (connection reset
 before the first byte), not-json (a 200 that is no JSON), content-filter and truncated (how the answer finished).
+What replaces the answer comes at once, what spoils it after its latency. Tries are counted by body since the reset.
 
 Addresses of its own, without a key:
   GET  /_sim/settings        the settings; PUT replaces them (what is not named goes back to how the process started),

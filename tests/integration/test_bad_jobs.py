@@ -1,13 +1,14 @@
 """POST /v1/jobs with what is no job: refused before anything is stored, naming the field."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from common.settings import Settings
+from local.stack import Stack
 from tests.conftest import NewCustomer
 from tests.customer import Customer, answer, refusal
 
@@ -16,13 +17,6 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 SHORT = {"model": "sim", "prompt": "Hi"}
 FULL = {"endpoint": CHAT, "body": {"model": "sim", "messages": MESSAGES}}
 MAX_BODY_BYTES = Settings.model_fields["max_body_bytes"].get_default()
-
-
-def nested(depth: int) -> Any:
-    value: Any = "deep"
-    for _ in range(depth):
-        value = {"a": value}
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +40,8 @@ def refused(new_customer: NewCustomer) -> Iterator[Customer]:
         b'{"model": "sim", "prompt": "a\nb"}',
         b'{"model": "sim", "prompt": "Hi", "temperature": NaN}',
         b'{"model": "sim", "prompt": "Hi", "temperature": -Infinity}',
-        b'{"model": "sim", "prompt": "Hi", "seed": 1e999}',
+        b'{"model": "sim", "prompt": "Hi", "temperature": -1e999}',
+        b'{"endpoint": "/v1/completions", "body": {"model": "sim", "prompt": "Hi", "seed": 1e999}}',
         b'{"model": "sim", "prompt": "Hi", "seed": ' + b"9" * 5_000 + b"}",
         b'{"model": "sim", "prompt": "Hi"} {}',
         b"[" * 100_000 + b"]" * 100_000,
@@ -102,7 +97,6 @@ def test_a_body_that_is_no_json_object_is_refused(refused: Customer, content: by
         ({"reasoning_effort": 5}, "reasoning_effort"),
         ({"response_format": "json"}, "response_format"),
         ({"response_format": [1]}, "response_format"),
-        ({"response_format": nested(300)}, "response_format"),
         ({"metadata": "order 17"}, "metadata"),
         ({"metadata": ["order"]}, "metadata"),
         ({"metadata": {"order": 17}}, "metadata.order"),
@@ -110,15 +104,15 @@ def test_a_body_that_is_no_json_object_is_refused(refused: Customer, content: by
         ({"metadata": {"order": {"id": "17"}}}, "metadata.order"),
         ({"metadata": {"order": "a\0b"}}, "metadata.order"),
         ({"metadata": {"order": "v" * 513}}, "metadata.order"),
-        ({"metadata": {"[key]": 17}}, "metadata.[key]"),
-        ({"metadata": {"": "v"}}, "metadata"),
-        ({"metadata": {"k" * 65: "v"}}, "metadata"),
-        ({"metadata": {"a\0b": "v"}}, "metadata"),
+        ({"metadata": {"": "v"}}, "metadata."),
+        ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65),
+        ({"metadata": {"a\0b": "v"}}, "metadata.a\0b"),
         ({"metadata": {f"key {number}": "v" for number in range(17)}}, "metadata"),
         ({"modell": "sim"}, "modell"),
         ({"n": 2}, "n"),
         ({"stream": True}, "stream"),
         ({"": 1}, ""),
+        ({"a.b": 1}, "a.b"),
         ({"\ud800": 1}, None),
     ],
     ids=lambda value: ascii(value)[:50],
@@ -129,9 +123,8 @@ def test_a_field_of_the_short_form_that_is_wrong_is_named(
     response = refused.http.post("/v1/jobs", content=json.dumps(SHORT | change).encode())
     error = refusal(response, 400)
     assert error["type"] == "invalid_request_error"
-    if param is not None:
-        assert (error["param"] or "").startswith(param)
-        assert param in error["message"]
+    assert error["param"] == param
+    assert param is None or param in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -200,24 +193,36 @@ def test_a_body_that_no_provider_could_answer_is_refused_naming_the_field(
     assert param.removeprefix("body.") in error["message"]
 
 
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(refused: Customer) -> None:
-    content = json.dumps({"model": "sim", "prompt": "x" * MAX_BODY_BYTES}).encode()
-
-    def in_chunks() -> Iterator[bytes]:
-        for start in range(0, len(content), 65_536):
-            yield content[start : start + 65_536]
-
-    for sent in (content, in_chunks()):
-        error = refusal(refused.http.post("/v1/jobs", content=sent), 413)
-        assert error["type"] == "invalid_request_error"
-        assert "limit" in error["message"] or "over" in error["message"]
-
-
-def test_a_body_just_under_the_limit_is_taken(customer: Customer) -> None:
+def body_of(size: int) -> bytes:
+    """A job of so many bytes; the provider refuses it at once."""
     envelope = len(json.dumps({"model": "sim-400", "prompt": ""}))
-    content = json.dumps({"model": "sim-400", "prompt": "x" * (MAX_BODY_BYTES - envelope)}).encode()
-    assert len(content) == MAX_BODY_BYTES
-    assert customer.http.post("/v1/jobs", content=content).status_code == 202
+    return json.dumps({"model": "sim-400", "prompt": "x" * (size - envelope)}).encode()
+
+
+def in_chunks(content: bytes) -> Iterator[bytes]:
+    """A body whose length is not told before it is sent."""
+    for start in range(0, len(content), 65_536):
+        yield content[start : start + 65_536]
+
+
+@pytest.mark.parametrize("sent_as", [bytes, in_chunks])
+@pytest.mark.parametrize("bytes_over", [1, 8 * 2**20])
+def test_a_body_over_the_limit_is_refused_however_it_is_sent(
+    stack: Stack, customer: Customer, sent_as: Callable[[bytes], bytes | Iterator[bytes]], bytes_over: int
+) -> None:
+    # With a connection of its own: the server closes it over what it does not read.
+    with Customer(stack.base_url, customer.key) as sender:
+        response = sender.http.post("/v1/jobs", content=sent_as(body_of(MAX_BODY_BYTES + bytes_over)))
+    error = refusal(response, 413)
+    assert error["type"] == "invalid_request_error"
+    assert "4,194,304 bytes" in error["message"]
+
+
+@pytest.mark.parametrize("sent_as", [bytes, in_chunks])
+def test_a_body_of_just_the_limit_is_taken(
+    customer: Customer, sent_as: Callable[[bytes], bytes | Iterator[bytes]]
+) -> None:
+    assert customer.http.post("/v1/jobs", content=sent_as(body_of(MAX_BODY_BYTES))).status_code == 202
 
 
 @pytest.mark.parametrize(
