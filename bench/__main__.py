@@ -36,23 +36,27 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Busy:
-    """A moment: CPU seconds of the whole machine so far, and of this program with all it started."""
+    """A moment: CPU seconds so far of the whole machine, of this program with all it started, and of the host above."""
 
     at: float
     machine: float
     ours: float
+    stolen: float
 
     @classmethod
     def now(cls) -> Self:
         times = psutil.cpu_times()
-        return cls(time.monotonic(), sum(times) - times.idle - getattr(times, "iowait", 0), cpu_seconds(os.getpid()))
+        stolen = getattr(times, "steal", 0.0)
+        machine = sum(times) - times.idle - getattr(times, "iowait", 0.0) - stolen
+        return cls(time.monotonic(), machine, cpu_seconds(os.getpid()), stolen)
 
     def since(self) -> str:
-        """How long ago it was, and how much of the machine other programs took meanwhile: they cost us speed."""
+        """How long ago it was, and what others took of the machine meanwhile: they cost us speed."""
         now = self.now()
         seconds = now.at - self.at
-        others = (now.machine - self.machine) - (now.ours - self.ours)
-        return f"took {seconds:.0f} s; other programs used {max(0, others) / seconds:.2f} CPUs"
+        others = max(0.0, (now.machine - self.machine) - (now.ours - self.ours)) / seconds
+        stolen = (now.stolen - self.stolen) / seconds
+        return f"took {seconds:.0f} s; other programs used {others:.2f} CPUs meanwhile, the host withheld {stolen:.2f}"
 
 
 def main() -> None:

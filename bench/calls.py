@@ -71,15 +71,15 @@ def _through_batchyard(rig: Rig, rows: int) -> tuple[Run, UUID]:
     batch = rig.wait_for(batch_id, "completed")
     time.sleep(SETTLE_SECONDS)
     used = {name: (rig.cpu(name) - before[name]) * 1000 / rows for name in names}
-    _check_all_there(rig, batch_id, rows)
+    in_flight = _check_all_there(rig, batch_id, rows)
     shown = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in used.items())
-    tell(f"  CPU ms a job: {shown}")
+    tell(f"  at most {in_flight:,} calls in flight; CPU ms a job: {shown}")
     seconds = (batch["ended_at"] - batch["started_at"]).total_seconds()
     return Run(rows / seconds, sum(used[name] for name in OURS)), batch_id
 
 
-def _check_all_there(rig: Rig, batch_id: UUID, rows: int) -> None:
-    """Every row was called once, and has one result and one receipt."""
+def _check_all_there(rig: Rig, batch_id: UUID, rows: int) -> int:
+    """Raises unless every row was called once, and has one result and one receipt. Returns the most calls at once."""
     stored = rig.database.execute(
         "SELECT (SELECT count(*) FROM results WHERE batch_id = %(id)s AND outcome = 'succeeded') AS results,"
         " (SELECT count(*) FROM usage_records WHERE batch_id = %(id)s) AS usage_records",
@@ -88,6 +88,8 @@ def _check_all_there(rig: Rig, batch_id: UUID, rows: int) -> None:
     counted = rig.calls()
     if stored != {"results": rows, "usage_records": rows} or counted["calls_per_body"] != {"1": rows}:
         raise RuntimeError(f"of {rows} rows there are {stored}, and the provider counted {counted}")
+    most: int = counted["max_in_flight"]
+    return most
 
 
 def _through_the_script(rig: Rig, concurrency: int, batch_id: UUID) -> Run:

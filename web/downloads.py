@@ -36,7 +36,8 @@ def _csv(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
         pairs = (([row.custom_id], _result_cells(batch.endpoint, row)) for row in rows)
         return csv_results.write(("custom_id",), pairs)
     dialect = CsvInput.from_json(batch.input).dialect
-    cells = _cells(batch.input_key, batch.input)
+    # Of a batch that failed validation, or was cancelled during it, no row was accepted.
+    cells = _cells(batch.input_key, batch.input) if batch.total else iter(())
     return csv_results.write(
         dialect.columns, ((own, _result_cells(batch.endpoint, row)) for own, row in zip(cells, rows, strict=True))
     )

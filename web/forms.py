@@ -13,6 +13,7 @@ from common.settings import settings
 FormT = TypeVar("FormT", bound="Form")
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+MAX_NESTING = 100
 
 
 def _storable(value: str) -> str:
@@ -33,7 +34,25 @@ def _text_or_texts(value: object) -> object:
     return value
 
 
+def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(MAX_NESTING):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _storable(item)
+            elif isinstance(item, list):
+                deeper += item
+            elif isinstance(item, dict):
+                deeper += [*item, *item.values()]
+        if not deeper:
+            return value
+        level = deeper
+    raise ValueError(f"is nested over {MAX_NESTING} levels deep")
+
+
 Text = Annotated[str, AfterValidator(_storable)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_json)]
 Model = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_MODEL_CHARACTERS)]
 MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
 # Not the union of the two: pydantic would name its branches as if they were fields.
@@ -53,7 +72,7 @@ class Sampling(Form):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: JsonObject | None = None
 
     def body_fields(self) -> dict[str, Any]:
         set_fields = self.model_dump(exclude_none=True)

@@ -25,6 +25,7 @@ CONNECT_SECONDS = 5.0
 BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30
 MAX_RETRY_AFTER_SECONDS = 120
+KEEPALIVE_SECONDS = 30
 RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 JSON_HEADERS: Any = {"headers": {"Content-Type": "application/json"}}
 
@@ -79,7 +80,8 @@ class Caller:
             max_retries=0,
             timeout=httpx2.Timeout(settings().call_timeout_seconds, connect=CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+                # Without a number the transport takes aiohttp's own, 100.
+                limits=httpx2.Limits(max_connections=concurrency, keepalive_expiry=KEEPALIVE_SECONDS)
             ),
         )
 

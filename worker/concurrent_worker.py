@@ -69,7 +69,7 @@ class ConcurrentWorker(SimpleWorker):
                 found = self._queues_by_weight.take(queues)
                 if found is not None:
                     return found
-                self._wait(full=len(queues) <= 1)
+                self._wait(queues)
             except RedisError as error:
                 log.warning("Redis is away; trying again", extra={"error": str(error)})
                 time.sleep(REDIS_PAUSE_SECONDS)
@@ -89,11 +89,12 @@ class ConcurrentWorker(SimpleWorker):
             queues += PLAN_QUEUES
         return queues
 
-    def _wait(self, full: bool) -> None:
-        if full:
+    def _wait(self, queues: list[str]) -> None:
+        if len(queues) <= 1:
             self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
         else:
-            self._bell.get_message(timeout=IDLE_SECONDS)
+            # The end of an ingest, which the next one may be waiting for, rings no bell.
+            self._bell.get_message(timeout=IDLE_SECONDS if TASKS_QUEUE in queues else FULL_SECONDS)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""

@@ -4,7 +4,7 @@ POST /v1/chat/completions, /v1/responses, /v1/completions (all three also with "
 GET /v1/models. Any bearer key is accepted. The text is derived from the prompt: the same request has the same answer.
 
 Model names. Any name is served, by the settings. A name that starts with "sim-" is reserved and chooses for itself;
-its options combine in any order, and an unknown one is a 404 that lists them:
+its options combine in any order, and an unknown one is a 404 (model_not_found):
   sim                        as the settings say
   latency-500ms latency-2s   seconds before the answer (before the first token of a stream)
   per-token-20ms             seconds more for each output token
@@ -26,8 +26,10 @@ Addresses of its own, without a key:
                              POST changes those named. {"latency": 0.5, "latency_per_token": 0, "tokens": 0, "rpm": 0,
                              "tpm": 0, "retry_after": 1, "drip_seconds": 5, "seed": 0,
                              "faults": [{"fault": "503", "probability": 0.05, "first": 0}]}
-  GET  /_sim/calls           started, finished, abandoned, in_flight, max_in_flight, calls per body and job, by status
-  GET  /_sim/calls/HASH      calls of one body: 16 or more hex digits of its sha256
+  GET  /_sim/calls           started, finished, abandoned (not written whole, whoever closed), in_flight, max_in_flight,
+                             distinct_bodies, calls_per_body {"1": 990, "2": 10}, successes_per_body, calls_per_job,
+                             by_status, by_fault, usage (tokens of the successes), untracked (past --max-distinct)
+  GET  /_sim/calls/HASH      calls and successes of one body: 16 or more hex digits of its sha256
   GET  /_sim/jobs/JOB        calls whose body had {"metadata": {"job": JOB}}
   GET  /_sim/repeated        the bodies and jobs called more than once
   POST /_sim/reset           counts start again at nothing (settings stay)

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 import local.provider
 from local.provider.behaviour import Behaviour, Behaviours
 from local.provider.calls import MAX_DISTINCT, Calls
-from local.provider.protocol import Connection, Outbox
+from local.provider.delivery import Outbox, Waits
+from local.provider.protocol import Connection
 from local.provider.service import Service
 
 BACKLOG = 4_096
@@ -90,8 +91,10 @@ async def _serve(service: Service, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    outbox = Outbox(loop)
-    server = await loop.create_server(lambda: Connection(service.reply, outbox, loop), host, port, backlog=BACKLOG)
+    waits, outbox = Waits(loop), Outbox(loop)
+    server = await loop.create_server(
+        lambda: Connection(service.reply, waits, outbox, loop), host, port, backlog=BACKLOG
+    )
     listening = server.sockets[0].getsockname()[1]
     print(f"simulated provider at http://{host}:{listening}/v1", flush=True)
     await stop.wait()

@@ -1,12 +1,13 @@
 """HTTP/1.1 on one event loop: parses requests with httptools, asks the service, delivers its replies.
 
-A protocol of our own, because the well-kept alternative leaves too little of the budget of 0.1 ms of CPU a request.
-Measured on one 2.5 GHz core, 514-byte chat bodies, an application that only parses the JSON and sends a fixed answer,
-requests per CPU second of the server process:
-                                        64 connections, 0 s    1,024 connections, 0 s    1,024 connections, 0.5 s
-  uvicorn, raw ASGI, uvloop, httptools        12,100                  10,300                      6,300
-  this protocol, uvloop, httptools            25,600                  22,700                     21,100
-A wait costs one timer and no task. What is rare (streams, drips) is delivered by a coroutine, which reads better.
+A protocol of our own, because the well-kept alternative leaves nothing of the budget of 0.1 ms of CPU a request.
+Requests per CPU second of the server process, 2.5 GHz, bodies of 514 bytes; the first two only parse the JSON and send
+a fixed answer, on an idle machine; the third is the median on a machine busy with other work, its best was 15,000:
+                                               64 connections, 0 s   1,024 connections, 0 s   1,024 connections, 0.5 s
+  uvicorn (uvloop, httptools), raw ASGI              12,100                10,300                   6,300
+  asyncio.Protocol over httptools, uvloop            25,600                22,700                  21,100
+  this provider, busy machine                         9,800                 9,400                   8,500
+What is rare (streams, drips) is delivered by a coroutine, which reads better.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from typing import cast
 import httptools
 
 from local.provider import errors
+from local.provider.delivery import Outbox, Waits
 from local.provider.reply import End, Reply, Request
 
 MAX_BODY_BYTES = 32 * 2**20
@@ -32,41 +34,21 @@ _REQUEST_PREFIX = f"req_{os.urandom(8).hex()}".encode()
 _request_numbers = count(1)
 
 
-class Outbox:
-    """The whole replies of one turn of the loop, written together at its end.
-
-    Written one by one, each would wake the client's process and let it run beside the next: on a virtual machine a
-    fifth of the server's CPU went into waking.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._ready: list[Callable[[], None]] = []
-
-    def add(self, write: Callable[[], None]) -> None:
-        if not self._ready:
-            self._loop.call_soon(self._write_all)
-        self._ready.append(write)
-
-    def _write_all(self) -> None:
-        ready, self._ready = self._ready, []
-        for write in ready:
-            write()
-
-
 class Connection(asyncio.Protocol):
     """One client connection. Requests are answered one at a time, in order, also when the client pipelines them."""
 
-    def __init__(self, answer: Callable[[Request], Reply], outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
-        self._outbox = outbox
+    def __init__(
+        self, answer: Callable[[Request], Reply], waits: Waits, outbox: Outbox, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._answer = answer
+        self._waits = waits
+        self._outbox = outbox
         self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._reply: Reply | None = None
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._keep_alive = True
-        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,12 +117,14 @@ class Connection(asyncio.Protocol):
         if reply.end is End.NEVER:
             return
         if reply.delay:
-            self._timer = self._loop.call_later(reply.delay, self._deliver, reply)
+            self._waits.add(reply.delay, self._deliver)
         else:
-            self._deliver(reply)
+            self._deliver()
 
-    def _deliver(self, reply: Reply) -> None:
-        self._timer = None
+    def _deliver(self) -> None:
+        reply = self._reply
+        if reply is None:
+            return  # The client has left since.
         if reply.end is End.RESET:
             self._transport.abort()
         elif reply.pieces is None:
@@ -150,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     def _write_whole(self) -> None:
         reply = self._reply
-        if reply is not None:  # Otherwise the client has left since.
+        if reply is not None:
             self._transport.write(self._head(reply) + reply.body)
             self._finish(reply)
 
@@ -207,9 +191,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._waiting.clear()
-        for waiting in (self._timer, self._task):
-            if waiting is not None:
-                waiting.cancel()
+        if self._task is not None:
+            self._task.cancel()
         if self._reply is not None and self._reply.ended is not None:
             self._reply.ended(False)
         self._reply = None

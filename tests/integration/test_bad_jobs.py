@@ -97,6 +97,7 @@ def test_a_body_that_is_no_json_object_is_refused(refused: Customer, content: by
         ({"reasoning_effort": 5}, "reasoning_effort"),
         ({"response_format": "json"}, "response_format"),
         ({"response_format": [1]}, "response_format"),
+        ({"response_format": {"type": "a\0b"}}, "response_format"),
         ({"metadata": "order 17"}, "metadata"),
         ({"metadata": ["order"]}, "metadata"),
         ({"metadata": {"order": 17}}, "metadata.order"),

@@ -33,6 +33,16 @@ def test_latency_is_a_base_and_a_time_per_token(provider: Provider) -> None:
     assert 0.3 <= time.monotonic() - began < 2
 
 
+def test_a_short_wait_is_not_held_up_by_a_long_one(provider: Provider) -> None:
+    long_wait = provider.connect()
+    long_wait.request("POST", CHAT, json.dumps(chat_body("sim-latency-1500ms")), dict(KEY))
+    wait_for(provider.calls, lambda calls: calls["in_flight"] == 1)
+    assert provider.chat("sim-latency-50ms").status == 200
+    assert provider.calls()["in_flight"] == 1
+    assert long_wait.getresponse().status == 200
+    long_wait.close()
+
+
 def test_a_stream_is_paced_by_its_tokens(provider: Provider) -> None:
     body = chat_body("sim-per-token-10ms-tokens-40", stream=True)
     with provider.client() as client, client.chat.completions.create(**body) as stream:
