@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     call_attempts: int = Field(default=6, ge=1)
     worker_concurrency: int = Field(default=256, ge=1, le=4096)
 
+    web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
     web_threads: int = Field(default=32, ge=2)

@@ -83,7 +83,7 @@ def _can_reach(user: tuple[int, int], path: Path) -> bool:
 
 
 def _link_to_open_folder(folder: Path) -> Path:
-    """An open folder for this home, and a link to it. Whatever lies there is of a home that was removed since."""
+    """An empty open folder for this home, and a link to it."""
     if folder.exists():
         raise StackError(
             f"{folder} exists, but its user cannot reach it; open its parent folders to others, or remove it"
@@ -94,6 +94,9 @@ def _link_to_open_folder(folder: Path) -> Path:
             f"other users cannot reach {folder}, and none of {OPEN_FOLDERS} is writable; set BATCHYARD_HOME"
         )
     target = base / f"batchyard-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+    _make_open_folder(target)
+    # No link led here, so what it holds belongs to a home that was deleted, and no one has its password any more.
+    shutil.rmtree(target)
     _make_open_folder(target)
     folder.symlink_to(target)
     return target

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from urllib.parse import quote
 from uuid import UUID
 
 from flask import Response
@@ -26,8 +27,16 @@ def response(account_id: UUID, batch: Batch, form: str) -> Response:
     chunks = _csv(batch, rows) if form == "csv" else _jsonl(batch, rows)
     answer = Response(chunks, content_type=FORMATS[form])
     stem = PurePosixPath(batch.input_filename or batch.shown_id).stem
-    answer.headers.set("Content-Disposition", "attachment", filename=f"{stem}-results.{form}")
+    answer.headers.set("Content-Disposition", "attachment", **_names(f"{stem}-results.{form}"))
     return answer
+
+
+def _names(filename: str) -> dict[str, str]:
+    """A header holds ASCII alone; a name beyond it is there in RFC 8187's way too."""
+    if filename.isascii():
+        return {"filename": filename}
+    plain = filename.encode("ascii", "replace").decode().replace("?", "_")
+    return {"filename": plain, "filename*": f"UTF-8''{quote(filename, safe='')}"}
 
 
 def _csv(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from common.settings import settings
 
-bind = f"0.0.0.0:{settings().port}"
+bind = f"{settings().web_host}:{settings().port}"
 workers = settings().web_processes
 worker_class = "gthread"
 threads = settings().web_threads

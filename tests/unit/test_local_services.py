@@ -1,6 +1,7 @@
 """Embedded PostgreSQL and Redis, the home folder and the watch: real servers, killed for real."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -158,6 +159,14 @@ def test_data_secrets_and_ports_outlive_a_stop(home: Path) -> None:
         names = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")
         assert {name: stack.env[name] for name in names} == {name: first[name] for name in names}
         assert ask(stack, "SELECT count(*) FROM kept") == "0"
+
+
+def test_a_home_that_was_deleted_by_hand_starts_afresh(home: Path) -> None:
+    with Stack.services_only(home, keep=True) as stack, psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        connection.execute("CREATE TABLE forgotten ()")
+    shutil.rmtree(home)
+    with Stack.services_only(home) as stack:
+        assert ask(stack, "SELECT to_regclass('forgotten')") == "None"
 
 
 def test_a_home_that_is_not_kept_leaves_nothing(home: Path) -> None:
