@@ -8,7 +8,7 @@ import psutil
 
 POLL_SECONDS = 0.02
 # A new child appears within this time of its start.
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 MIB = 2**20
 
 

@@ -129,7 +129,9 @@ class Caller:
         except (TimeoutError, openai.APIConnectionError, httpx2.HTTPError) as error:
             reason = error.__cause__ or error
             # The transport calls it a time-out, too, when a connection is refused.
-            if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not isinstance(reason, httpx2.ConnectTimeout):
+            if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not isinstance(
+                reason, httpx2.ConnectTimeout
+            ):
                 seconds = settings().call_timeout_seconds
                 return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
             return Failure("connection_error", f"The connection to the provider failed: {reason}.", retried=True)

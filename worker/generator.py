@@ -24,7 +24,7 @@ from worker.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
-MIN_AHEAD_ROWS = 32
+MIN_UNRECORDED_ROWS = 32
 
 
 _Task = asyncio.Task[Outcome | None]
@@ -42,17 +42,19 @@ class _Held:
 
 
 class Generator:
-    """Runs claims with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after their commit, and
+    """Runs claims of `claim_rows` with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after their commit, and
     `on_returned` of plans whose work was given back. Its public methods may be called from any thread."""
 
     def __init__(
         self,
         concurrency: int,
+        claim_rows: int,
         on_recorded: Callable[[Sequence[Outcome]], None],
         on_returned: Callable[[Collection[str]], None],
     ) -> None:
         self._concurrency = concurrency
-        self._max_claimed = concurrency + max(MIN_AHEAD_ROWS, concurrency // 2)
+        # Ahead of the calls: the next claim, and the rows whose outcomes wait for their group to be recorded.
+        self._max_claimed = concurrency + claim_rows + max(MIN_UNRECORDED_ROWS, concurrency // 2)
         self._on_recorded = on_recorded
         self._on_returned = on_returned
         self._claimed = 0

@@ -57,7 +57,8 @@ def record(outcomes: Sequence[Outcome]) -> None:
     holds it now will record its own. Safe to call again after a lost connection, whether or not it had committed."""
     with owner_engine().begin() as connection:
         live = _lock_claims(connection, outcomes)
-        recorded = _insert_results(connection, [outcome for outcome in outcomes if outcome.claim.id in live])
+        ours = [outcome for outcome in outcomes if (outcome.claim.id, outcome.claim.fence) in live]
+        recorded = _insert_results(connection, ours)
         if not recorded:
             return
         _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
@@ -67,10 +68,11 @@ def record(outcomes: Sequence[Outcome]) -> None:
         finish(connection, {outcome.claim.batch_id for outcome in recorded})
 
 
-def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[UUID]:
-    fences = {outcome.claim.id: outcome.claim.fence for outcome in outcomes}
-    rows = connection.exec_driver_sql(_LOCK_CLAIMS, {"ids": list(fences), "fences": list(fences.values())})
-    return set(rows.scalars())
+def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[tuple[UUID, int]]:
+    """The claims that are still held, each under its fence: one lost and taken again may be here under both."""
+    held = list({(outcome.claim.id, outcome.claim.fence) for outcome in outcomes})
+    columns = {"ids": [claim_id for claim_id, _ in held], "fences": [fence for _, fence in held]}
+    return {(row[0], row[1]) for row in connection.exec_driver_sql(_LOCK_CLAIMS, columns)}
 
 
 def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -89,8 +91,9 @@ def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list
         "started_ats": [o.started_at for o in outcomes],
         "finished_ats": [o.finished_at for o in outcomes],
     }
-    written = {(row[0], row[1]) for row in connection.exec_driver_sql(_INSERT_RESULTS, columns)}
-    return [outcome for outcome in outcomes if (outcome.claim.batch_id, outcome.seq) in written]
+    # Of a row that is here twice the first is written, and the second conflicts with it.
+    firsts = {(o.claim.batch_id, o.seq): o for o in reversed(outcomes)}
+    return [firsts[row[0], row[1]] for row in connection.exec_driver_sql(_INSERT_RESULTS, columns)]
 
 
 def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -140,7 +143,7 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
 
 
 _LOCK_CLAIMS = """
-    SELECT c.id FROM claims c
+    SELECT c.id, c.fence FROM claims c
     JOIN unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS mine (id, fence) ON mine.id = c.id AND mine.fence = c.fence
     WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
 """

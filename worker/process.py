@@ -19,7 +19,9 @@ from worker.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
-CLAIM_ROWS = 64
+# A claim and its ticket cost the same for a few rows as for many; a small claim leaves the choice of what is next open.
+MAX_CLAIM_ROWS = 128
+CLAIMS_PER_CONCURRENCY = 4
 RENEW_SECONDS = 5.0
 SWEEP_SECONDS = 2.0
 INGESTS_AT_ONCE = 1
@@ -30,8 +32,9 @@ class WorkerProcess:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.generator = Generator(settings().worker_concurrency, _tell_waiting, _announce)
-        self.claim_rows = min(CLAIM_ROWS, settings().worker_concurrency)
+        concurrency = settings().worker_concurrency
+        self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
+        self.generator = Generator(concurrency, self.claim_rows, _tell_waiting, _announce)
         self._ended = threading.Event()
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
         # a server that has the code loaded but none of this process's threads.

@@ -295,7 +295,7 @@ def test_a_format_that_does_not_exist_is_refused(customer: Customer) -> None:
     [
         ("rows.csv", "attachment; filename=rows-results.csv"),
         ("../../etc/passwd", "attachment; filename=passwd-results.csv"),
-        ('a"b;c.csv', 'attachment; filename="a%22b;c-results.csv"'),
+        ('a"b;c.csv', 'attachment; filename="a\\"b;c-results.csv"'),
         ("Käse 評価.csv", "attachment; filename=\"K_se __-results.csv\"; filename*=UTF-8''K%C3%A4se%20%E8%A9%95%E4%BE%A1-results.csv"),
         ("x" * 300 + ".csv", f"attachment; filename={'x' * 251}-results.csv"),
         ("..", "attachment; filename=..-results.csv"),

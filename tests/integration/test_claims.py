@@ -1,0 +1,200 @@
+"""Which work a worker is given: fairly, once, and again only when it was given back."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests import work
+from worker import claims, ingest
+from worker.claims import Claim
+from worker.outcomes import record
+
+pytestmark = pytest.mark.usefixtures("settings")
+
+Row = tuple[UUID, int]
+
+
+def take(plan: str = "pro", rows: int = 64, worker: str = "worker A") -> list[Claim]:
+    return claims.take(plan, rows, worker)[0]
+
+
+def rows_of(taken: list[Claim]) -> list[Row]:
+    return [(claim.batch_id, job.seq) for claim in taken for job in claim.jobs]
+
+
+def one(database: psycopg.Connection, query: LiteralString, *values: object) -> tuple[object, ...]:
+    found = database.execute(query, values).fetchall()
+    assert len(found) == 1
+    return tuple(found[0])
+
+
+def test_a_plan_without_work_gives_none() -> None:
+    work.single(work.caller("pro"))
+    assert claims.take("free", 64, "worker A") == ([], False)
+
+
+def test_a_claim_takes_the_next_rows_of_a_batch_and_says_whether_there_are_more() -> None:
+    batch_id = work.bulk(work.caller(), 10)
+    seen = []
+    for expected in (range(4), range(4, 8), range(8, 10)):
+        taken, more = claims.take("pro", 4, "worker A")
+        assert rows_of(taken) == [(batch_id, seq) for seq in expected]
+        assert more == (expected.stop < 10)
+        seen += [job.body for claim in taken for job in claim.jobs]
+    assert claims.take("pro", 4, "worker A") == ([], False)
+    assert all(b"row %d" % number in body for number, body in enumerate(seen))
+
+
+def test_single_jobs_are_claimed_together_in_their_order_and_before_batches() -> None:
+    caller = work.caller()
+    bulk = work.bulk(caller, 5)
+    singles = [work.single(caller) for _ in range(5)]
+    first, second = take(rows=3), take(rows=3)
+    assert all(claim.single for claim in first + second)
+    assert sorted(rows_of(first) + rows_of(second)) == sorted((batch_id, 0) for batch_id in singles)
+    assert max(first, key=lambda claim: claim.batch_id).batch_id < min(claim.batch_id for claim in second)
+    assert rows_of(take(rows=3)) == [(bulk, 0), (bulk, 1), (bulk, 2)]
+
+
+def test_the_batches_of_an_account_take_turns() -> None:
+    caller = work.caller()
+    batches = [work.bulk(caller, 20) for _ in range(3)]
+    served = [take(rows=2)[0].batch_id for _ in range(12)]
+    assert all(set(served[start : start + 3]) == set(batches) for start in range(0, 12, 3))
+
+
+def test_an_account_with_ten_thousand_rows_does_not_hold_up_one_with_a_single_job() -> None:
+    work.bulk(work.caller(), 10_000)
+    for _ in range(5):
+        take()
+    alone = work.single(work.caller())
+    waited = next(number for number in range(1, 10) if (alone, 0) in rows_of(take()))
+    assert waited <= 2
+
+
+def test_accounts_of_a_plan_get_equal_shares_whatever_the_number_of_their_batches() -> None:
+    busy, calm = work.caller(), work.caller()
+    for _ in range(5):
+        work.bulk(busy, 100)
+    work.bulk(calm, 500)
+    served = Counter(take(rows=10)[0].account_id for _ in range(40))
+    assert abs(served[busy.account_id] - served[calm.account_id]) <= 2
+
+
+def test_an_account_that_slept_starts_where_the_others_are() -> None:
+    early, late = work.caller(), work.caller()
+    work.bulk(early, 1_000)
+    for _ in range(30):
+        take(rows=10)
+    work.bulk(late, 1_000)
+    served = Counter(take(rows=10)[0].account_id for _ in range(20))
+    assert abs(served[early.account_id] - served[late.account_id]) <= 2
+
+
+def test_no_row_is_ever_claimed_by_two() -> None:
+    callers = [work.caller() for _ in range(3)]
+    expected: set[Row] = set()
+    for caller in callers:
+        batch_id = work.bulk(caller, 300)
+        expected |= {(batch_id, seq) for seq in range(300)}
+        expected |= {(work.single(caller), 0) for _ in range(20)}
+
+    def claim_all(worker: str) -> list[Row]:
+        rows: list[Row] = []
+        while taken := take(rows=7, worker=worker):
+            rows += rows_of(taken)
+        return rows
+
+    with ThreadPoolExecutor(4) as threads:
+        taken_by = list(threads.map(claim_all, ["A", "B", "C", "D"]))
+    every = [row for rows in taken_by for row in rows]
+    assert len(every) == len(set(every))
+    assert set(every) == expected
+    assert sum(bool(rows) for rows in taken_by) >= 2
+
+
+def test_what_is_given_back_comes_again_under_a_higher_fence_without_what_has_its_result(
+    database: psycopg.Connection,
+) -> None:
+    batch_id = work.bulk(work.caller(), 10)
+    (claim,) = take(rows=6)
+    record([work.outcome(claim, seq) for seq in (0, 3)])
+    assert claims.give_back([(claim.id, claim.fence)]) == {"pro"}
+    assert one(database, "SELECT returned, cursor FROM batches") == (4, 6)
+
+    (again,) = take(rows=64, worker="worker B")
+    assert (again.id, again.fence) == (claim.id, claim.fence + 1)
+    assert rows_of([again]) == [(batch_id, seq) for seq in (1, 2, 4, 5)]
+    assert one(database, "SELECT returned, cursor FROM batches") == (0, 6)
+    assert one(database, "SELECT pending, worker, state FROM claims") == (4, "worker B", "leased")
+    assert rows_of(take(rows=64)) == [(batch_id, seq) for seq in range(6, 10)]
+
+
+def test_a_stale_worker_gives_nothing_back(database: psycopg.Connection) -> None:
+    work.bulk(work.caller(), 4)
+    (claim,) = take()
+    claims.give_back([(claim.id, claim.fence)])
+    (again,) = take(worker="worker B")
+    assert claims.give_back([(claim.id, claim.fence)]) == set()
+    assert one(database, "SELECT state, fence, worker FROM claims") == ("leased", again.fence, "worker B")
+    assert one(database, "SELECT returned FROM batches") == (0,)
+
+
+def test_giving_back_twice_counts_once(database: psycopg.Connection) -> None:
+    work.bulk(work.caller(), 4)
+    (claim,) = take()
+    assert claims.give_back([(claim.id, claim.fence)]) == {"pro"}
+    assert claims.give_back([(claim.id, claim.fence)]) == set()
+    assert one(database, "SELECT returned FROM batches") == (4,)
+
+
+def test_a_claim_never_holds_a_row_that_has_its_result() -> None:
+    batch_id = work.upload(work.caller(), b"text,n\n" + b"".join(b"%b,%d\n" % (b"a" * (n % 3), n) for n in range(30)))
+    ingest.ingest(batch_id)
+    seen: list[Row] = []
+    while True:
+        taken, more = claims.take("pro", 4, "worker A")
+        seen += rows_of(taken)
+        if not more:
+            break
+    assert seen == [(batch_id, seq) for seq in range(30) if seq % 3]
+
+
+def test_renewing_extends_the_leases_of_one_worker_and_tells_which_batches_are_being_cancelled(
+    database: psycopg.Connection,
+) -> None:
+    caller = work.caller()
+    kept, cancelled = work.bulk(caller, 4), work.bulk(caller, 4)
+    mine = {claim.batch_id: claim.id for _ in range(2) for claim in take()}
+    work.bulk(caller, 4)
+    (theirs,) = take(worker="worker B")
+    database.execute("UPDATE claims SET lease_until = now() - interval '1 minute'")
+    database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() WHERE id = %s", [cancelled])
+    assert claims.renew("worker A") == {mine[kept]: False, mine[cancelled]: True}
+    expired = database.execute("SELECT id FROM claims WHERE lease_until < now()").fetchall()
+    assert expired == [(theirs.id,)]
+
+
+def test_only_leases_that_have_ended_are_taken_from_their_workers(database: psycopg.Connection) -> None:
+    caller = work.caller()
+    dead = work.bulk(caller, 4)
+    (lost,) = take()
+    work.bulk(caller, 4)
+    take(worker="worker B")
+    assert claims.give_back_expired() == set()
+    database.execute("UPDATE claims SET lease_until = now() - interval '1 second' WHERE id = %s", [lost.id])
+    assert claims.give_back_expired() == {"pro"}
+    assert claims.renew("worker A") == {}
+    (again,) = take(worker="worker B")
+    assert (again.batch_id, again.fence, len(again.jobs)) == (dead, lost.fence + 1, 4)
+
+
+def test_a_cancelled_batch_is_claimed_no_more(database: psycopg.Connection) -> None:
+    work.bulk(work.caller(), 4)
+    take(rows=2)
+    database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now()")
+    assert claims.take("pro", 64, "worker A") == ([], False)

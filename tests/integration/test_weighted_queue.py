@@ -1,0 +1,96 @@
+"""Which plan's ticket is taken next: by weight, by chance, and none for ever last."""
+
+from collections import Counter
+from math import sqrt
+
+import pytest
+from rq import Queue
+from rq.job import Job
+
+from common import queue
+from common.plans import PLANS
+from common.queue import PLAN_QUEUES, TASKS_QUEUE
+from worker.weighted_queue import WeightedQueues
+
+pytestmark = pytest.mark.usefixtures("settings")
+
+NAMES = list(PLAN_QUEUES)
+WEIGHTS = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()}
+
+
+def fill(name: str, tickets: int) -> Job:
+    """One ticket that stands in its queue so many times: what is drawn are ids, and this makes thousands at once."""
+    target = queue.queue(name)
+    ticket = target.enqueue_call("worker.tasks.serve", args=[name])
+    queue.redis().rpush(target.key, *[ticket.id] * (tickets - 1))
+    return ticket
+
+
+def taken_from(queues: WeightedQueues, names: list[str]) -> str | None:
+    found = queues.take(names)
+    return found[1].name if found is not None else None
+
+
+def test_the_plans_are_weighted_one_to_three_to_six() -> None:
+    assert {plan.name: plan.weight for plan in PLANS.values()} == {"free": 1, "pro": 3, "team": 6}
+
+
+def test_queues_are_drawn_in_proportion_to_their_weights_and_none_starves() -> None:
+    draws = 1_500
+    for name in NAMES:
+        fill(name, draws)
+    queues = WeightedQueues(queue.redis(), WEIGHTS)
+    taken = Counter(taken_from(queues, NAMES) for _ in range(draws))
+    for name, weight in WEIGHTS.items():
+        share = weight / sum(WEIGHTS.values())
+        # Five standard deviations: chance alone fails this once in a million runs.
+        assert abs(taken[name] - draws * share) < 5 * sqrt(draws * share * (1 - share)), taken
+
+
+def test_every_ticket_is_taken_once_the_heavier_queues_being_empty_too() -> None:
+    for name in NAMES:
+        fill(name, 20)
+    queues = WeightedQueues(queue.redis(), WEIGHTS)
+    assert Counter(taken_from(queues, NAMES) for _ in range(60)) == dict.fromkeys(NAMES, 20)
+    assert queues.take(NAMES) is None
+
+
+def test_only_the_queues_that_are_asked_for_are_drawn() -> None:
+    for name in NAMES:
+        fill(name, 5)
+    queues = WeightedQueues(queue.redis(), WEIGHTS)
+    assert {taken_from(queues, NAMES[:1]) for _ in range(5)} == {NAMES[0]}
+    assert queues.take(NAMES[:1]) is None
+    assert queues.take([]) is None
+
+
+def test_a_ticket_that_is_taken_is_kept_on_the_intermediate_list_until_it_is_begun() -> None:
+    ticket = fill(NAMES[0], 1)
+    taken = WeightedQueues(queue.redis(), WEIGHTS).take(NAMES)
+    assert taken is not None
+    assert taken[0].id == ticket.id
+    assert taken[0].args == [NAMES[0]]
+    source: Queue = taken[1]
+    assert queue.redis().lrange(source.key, 0, -1) == []
+    assert queue.redis().lrange(source.intermediate_queue.key, 0, -1) == [ticket.id.encode()]
+
+
+def test_a_ticket_whose_data_has_gone_is_dropped_and_the_next_one_taken() -> None:
+    lost = fill(NAMES[0], 3)
+    queue.redis().delete(lost.key)
+    kept = fill(NAMES[0], 1)
+    taken = WeightedQueues(queue.redis(), WEIGHTS).take(NAMES)
+    assert taken is not None
+    assert taken[0].id == kept.id
+    assert queue.redis().llen(queue.queue(NAMES[0]).intermediate_queue.key) == 1
+
+
+def test_a_plan_never_has_more_tickets_than_it_needs() -> None:
+    for _ in range(50):
+        queue.announce_work("pro")
+    assert queue.redis().llen(queue.queue("plan-pro").key) == queue.MAX_TICKETS_PER_PLAN
+
+
+def test_plans_and_tasks_have_queues_apart() -> None:
+    assert TASKS_QUEUE not in PLAN_QUEUES
+    assert sorted(PLAN_QUEUES) == ["plan-free", "plan-pro", "plan-team"]

@@ -1,0 +1,65 @@
+"""Accounts with work to claim, and outcomes to record for it, made in the test's process by the product's own verbs."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from common import accounts, batches, csv_dialect, jobs, keys
+from common.batch_input import CsvInput
+from common.keys import Caller
+from common.prices import Price
+from worker import ingest
+from worker.claims import Claim
+from worker.outcomes import Outcome, TokenUsage
+
+PRICE = Price(prompt=150_000_000, cached=75_000_000, completion=600_000_000)
+USAGE = TokenUsage(prompt_tokens=1_000, cached_tokens=400, completion_tokens=50)
+# Of USAGE at PRICE, in nano-dollars: 600 at $0.15, 400 at $0.075 and 50 at $0.60 a million.
+COST = 600 * 150 + 400 * 75 + 50 * 600
+
+
+def caller(plan: str = "pro") -> Caller:
+    """A new account's caller."""
+    return keys.authenticate(keys.create(accounts.create("Ann", plan).id, "test"))
+
+
+def single(of: Caller) -> UUID:
+    """A job that waits to be claimed; the id of its batch of one."""
+    return jobs.submit(of, "/v1/completions", {"model": "sim", "prompt": "Hi"}, None)
+
+
+def upload(of: Caller, content: bytes, prompt: str = "{{text}}") -> UUID:
+    """A CSV batch that waits for its input to be read."""
+    file = io.BytesIO(content)
+    csv_input = CsvInput(csv_dialect.detect(file), prompt, None, {})
+    return batches.create_from_csv(of, "sim", csv_input, "rows.csv", file, None)
+
+
+def bulk(of: Caller, rows: int) -> UUID:
+    """A batch of so many rows that wait to be claimed."""
+    batch_id = upload(of, b"text\n" + b"".join(b"row %d\n" % number for number in range(rows)))
+    ingest.ingest(batch_id)
+    return batch_id
+
+
+def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> Outcome:
+    """An outcome of a row of a claim, as a call would give it."""
+    now = datetime.now(UTC)
+    succeeded: dict[str, Any] = {
+        "status_code": 200, "body": b'{"choices": []}', "error_code": None, "error_message": None,
+        "model": "sim", "usage": USAGE, "price": PRICE,
+    }  # fmt: skip
+    failed: dict[str, Any] = {
+        "status_code": 400, "body": b"no", "error_code": "bad", "error_message": "It is bad.",
+    }  # fmt: skip
+    common: dict[str, Any] = {
+        "claim": claim, "seq": seq, "kind": kind, "attempts": 1, "provider": "test", "request_id": "req_1",
+        "started_at": now, "finished_at": now,
+    }  # fmt: skip
+    return Outcome(**common | (succeeded if kind == "succeeded" else failed) | fields)
+
+
+def outcomes(claim: Claim, kind: str = "succeeded") -> list[Outcome]:
+    """One for each row of a claim."""
+    return [outcome(claim, job.seq, kind) for job in claim.jobs]
