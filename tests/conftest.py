@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from common import accounts, keys, queue
 from local.stack import Stack
+from tests import databases
 from tests.customer import Customer
 from tests.process_settings import process_settings
 
@@ -28,27 +28,6 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def _clone(services: Stack, name: str) -> dict[str, str]:
-    """A new database with the schema, as the two settings that lead to it."""
-    template = _database_of(services.env["DATABASE_URL"])
-    # Of a small database that nobody writes to, files are copied in half the time that the log of it takes.
-    _administer(services, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
-    return {
-        setting: urlsplit(services.env[setting])._replace(path=f"/{name}").geturl()
-        for setting in ("DATABASE_URL", "WEB_DATABASE_URL")
-    }
-
-
-def _administer(services: Stack, statement: str, *names: str) -> None:
-    url = urlsplit(services.env["DATABASE_URL"])._replace(path="/postgres").geturl()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
-
-
-def _database_of(url: str) -> str:
-    return urlsplit(url).path.removeprefix("/")
-
-
 def _redis(services: Stack, number: int) -> str:
     """One of the numbered databases of Redis."""
     return urlsplit(services.env["REDIS_URL"])._replace(path=f"/{number}").geturl()
@@ -57,18 +36,16 @@ def _redis(services: Stack, number: int) -> str:
 @pytest.fixture
 def env(services: Stack, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The settings of a process on a fresh database, an empty Redis and an empty storage. Its provider is nowhere."""
-    name = f"test_{uuid4().hex}"
     storage = tmp_path / "storage"
     storage.mkdir()
-    yield {
-        **_clone(services, name),
-        "REDIS_URL": _redis(services, 2),
-        "STORAGE_URL": storage.as_uri(),
-        "SECRET_KEY": uuid4().hex,
-        "PROVIDER_URL": "http://127.0.0.1:9/v1",
-        "PROVIDER_API_KEY": "none",
-    }
-    _administer(services, "DROP DATABASE {} WITH (FORCE)", name)
+    with databases.cloned(services) as urls:
+        yield urls | {
+            "REDIS_URL": _redis(services, 2),
+            "STORAGE_URL": storage.as_uri(),
+            "SECRET_KEY": uuid4().hex,
+            "PROVIDER_URL": "http://127.0.0.1:9/v1",
+            "PROVIDER_API_KEY": "none",
+        }
 
 
 @pytest.fixture
@@ -89,13 +66,16 @@ def database(settings: dict[str, str]) -> Iterator[psycopg.Connection]:
 @pytest.fixture(scope="session")
 def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running Batchyard: web, one worker and the simulated provider, on a database of its own."""
+    home = tmp_path_factory.mktemp("stack") / "home"
     settings = {
-        **_clone(services, "stack"),
         "REDIS_URL": _redis(services, 1),
         "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
         "WEB_PROCESSES": "1",
     }
-    with Stack(tmp_path_factory.mktemp("stack") / "home", extra_env=settings, durable=False, keep=False) as running:
+    with (
+        databases.cloned(services) as urls,
+        Stack(home, extra_env=urls | settings, durable=False, keep=False) as running,
+    ):
         yield running
 
 

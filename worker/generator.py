@@ -42,8 +42,8 @@ class _Held:
 
 
 class Generator:
-    """Runs claims of `claim_rows` with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after their commit, and
-    `on_returned` of plans whose work was given back. Its public methods may be called from any thread."""
+    """Runs claims of `claim_rows` with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after
+    their commit, and `on_returned` of plans whose work was given back. Public methods may be called from any thread."""
 
     def __init__(
         self,

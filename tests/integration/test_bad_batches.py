@@ -133,7 +133,7 @@ BOUNDARY = "multipart/form-data; boundary=b"
     ids=range(14),
 )
 def test_what_is_no_whole_multipart_form_is_refused(refused: Customer, content_type: str, content: bytes) -> None:
-    headers = [("Content-Type", content_type.encode("latin-1"))]
+    headers = [(b"Content-Type", content_type.encode("latin-1"))]
     refusal(refused.http.post("/v1/batches", content=content, headers=headers), 400)
 
 
@@ -180,7 +180,7 @@ LONG_ID = b"i" * 513
 BAD_ROWS: dict[str, tuple[bytes, list[tuple[str, int]]]] = {
     "too few cells": (b"text,more\na,b\nc\nd,e\n", [("ragged_row", 3)]),
     "too many cells": (b"text,more\na,b\nc,d,e\n", [("ragged_row", 3)]),
-    "several ragged rows": (b"text,more\na\nb,c\nd,e,f\n\n,,\n", [("ragged_row", 2), ("ragged_row", 4), ("ragged_row", 6)]),
+    "several ragged rows": (b"text,more\na\nb,c\nd,e,f\n\n,,\n", [("ragged_row", line) for line in (2, 4, 6)]),
     "ragged after a quoted newline": (b'text,more\n"a\nb",c\nd\n', [("ragged_row", 4)]),
     "a NUL byte": (b"text,more\na,b\nc,\0\nd,e\n", [("nul_byte", 3)]),
     "NUL bytes and ragged rows": (b"text,more\na\0,b\nc\n", [("nul_byte", 2), ("ragged_row", 3)]),
@@ -222,7 +222,7 @@ def test_rows_that_cannot_be_used_fail_the_batch_and_each_is_named_by_its_line(
     assert batch["counts"]["total"] == 0
     for table in ("jobs", "results", "claims"):
         query = f"SELECT count(*) FROM {table} WHERE batch_id = %s"
-        assert stack_database.execute(query, [UUID(batch["id"].removeprefix("batch_"))]).fetchone() == (0,)  # type: ignore[arg-type]
+        assert stack_database.execute(query, [UUID(batch["id"].removeprefix("batch_"))]).fetchone() == (0,)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -284,7 +284,7 @@ def test_a_single_job_is_no_batch_and_a_batch_no_single_job(customer: Customer) 
 
 def test_uploads_at_the_same_time_do_not_mix(new_customer: NewCustomer) -> None:
     customer = new_customer()
-    contents = [f"text,n\nrow of {number},{number}\n".encode() for number in range(12)]
+    contents = [f"text,n\nrow of {number},{number}\n".encode() for number in range(6)]
     with ThreadPoolExecutor(6) as threads:
         batches = list(threads.map(lambda content: customer.create_batch(content), contents))
     for number, batch in enumerate(batches):
@@ -292,4 +292,4 @@ def test_uploads_at_the_same_time_do_not_mix(new_customer: NewCustomer) -> None:
         _, rows = customer.results(batch["id"])
         assert [(row["text"], row["n"]) for row in rows] == [(f"row of {number}", str(number))]
         assert f"row of {number}" in rows[0]["output"]
-    assert json.dumps(answer(customer.get("/v1/batches", limit=100))["data"]).count('"object": "batch"') == 12
+    assert json.dumps(answer(customer.get("/v1/batches", limit=100))["data"]).count('"object": "batch"') == 6

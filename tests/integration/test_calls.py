@@ -85,9 +85,7 @@ def test_a_call_that_takes_too_long_is_given_up_and_made_again_as_often_as_allow
     ],
 )
 @pytest.mark.usefixtures("env")
-def test_what_fails_at_every_attempt_fails_with_the_last_reason(
-    model: str, code: str, status_code: int | None
-) -> None:
+def test_what_fails_at_every_attempt_fails_with_the_last_reason(model: str, code: str, status_code: int | None) -> None:
     outcome = call(model)
     assert outcome.kind == "failed"
     assert outcome.attempts == CALL_ATTEMPTS

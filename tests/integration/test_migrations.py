@@ -6,17 +6,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import LiteralString
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import errors, sql
 
+from common import accounts
 from local.stack import Stack
 from migrations.upgrade import upgrade
-from tests import work
-from tests.conftest import administer, with_database
+from tests import databases, work
 from tests.process_settings import process_settings
+from worker import claims
+from worker.outcomes import record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,22 +41,14 @@ def schema(url: str) -> list[set[tuple[object, ...]]]:
         return [set(connection.execute(query).fetchall()) for query in SCHEMA]
 
 
-@pytest.fixture
-def empty_env(services: Stack, env: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The settings of `env` with a database that holds nothing yet."""
-    name = f"empty_{uuid4().hex}"
-    administer(services, "CREATE DATABASE {}", name)
-    yield env | with_database(services, name)
-    administer(services, "DROP DATABASE {} WITH (FORCE)", name)
-
-
 def test_several_hosts_that_migrate_an_empty_database_at_once_make_the_schema_once(
-    services: Stack, env: dict[str, str], empty_env: dict[str, str]
+    services: Stack, env: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "migrations"]
-    hosts = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, **empty_env}) for _ in range(2)]
-    assert [host.wait(timeout=60) for host in hosts] == [0, 0]
-    made = schema(empty_env["DATABASE_URL"])
+    with databases.empty(services) as urls:
+        hosts = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env, **urls}) for _ in range(2)]
+        assert [host.wait(timeout=60) for host in hosts] == [0, 0]
+        made = schema(urls["DATABASE_URL"])
     assert made == schema(env["DATABASE_URL"])
     assert all(made)
 
@@ -63,25 +56,24 @@ def test_several_hosts_that_migrate_an_empty_database_at_once_make_the_schema_on
 def test_migrating_again_changes_nothing(env: dict[str, str]) -> None:
     before = schema(env["DATABASE_URL"])
     with process_settings(env):
-        account = work.caller()
+        account_id = work.caller().account_id
         for _ in range(2):
             upgrade()
-        assert work.accounts.get(account.account_id).plan == "pro"
+        assert accounts.get(account_id).plan == "pro"
     assert schema(env["DATABASE_URL"]) == before
 
 
 def test_the_web_may_not_be_given_another_role(env: dict[str, str]) -> None:
-    with process_settings(env | {"WEB_DATABASE_URL": env["DATABASE_URL"]}), pytest.raises(ValueError, match="batchyard_web"):
+    owners = env | {"WEB_DATABASE_URL": env["DATABASE_URL"]}
+    with process_settings(owners), pytest.raises(ValueError, match="batchyard_web"):
         upgrade()
 
 
-NOW: LiteralString = "now(), now()"
-
-# What breaks one rule each. {batch} has three rows, and its first has a result; {single} has none.
+# What breaks one rule each. {batch} has three rows, all claimed, of which the first has its result.
 IMPOSSIBLE: dict[str, tuple[LiteralString, type[psycopg.Error]]] = {
     "a batch in no known state": ("UPDATE batches SET state = 'done' WHERE id = {batch}", errors.CheckViolation),
     "a batch of no known kind": ("UPDATE batches SET kind = 'xlsx' WHERE id = {batch}", errors.CheckViolation),
-    "a batch for another endpoint": ("UPDATE batches SET endpoint = '/v1/images' WHERE id = {batch}", errors.CheckViolation),
+    "a batch for another endpoint": ("UPDATE batches SET endpoint = '/v1' WHERE id = {batch}", errors.CheckViolation),
     "a cursor past the end": ("UPDATE batches SET cursor = 4 WHERE id = {batch}", errors.CheckViolation),
     "a cursor before the start": ("UPDATE batches SET cursor = -1 WHERE id = {batch}", errors.CheckViolation),
     "fewer than no rows returned": ("UPDATE batches SET returned = -1 WHERE id = {batch}", errors.CheckViolation),
@@ -104,7 +96,7 @@ IMPOSSIBLE: dict[str, tuple[LiteralString, type[psycopg.Error]]] = {
     "a success with an error": ("UPDATE results SET error_code = 'x'", errors.CheckViolation),
     "a failure without a reason": ("UPDATE results SET outcome = 'failed'", errors.CheckViolation),
     "fewer than no attempts": ("UPDATE results SET attempts = -1", errors.CheckViolation),
-    "more cached than prompt tokens": ("UPDATE usage_records SET cached_tokens = prompt_tokens + 1", errors.CheckViolation),
+    "more cached than sent": ("UPDATE usage_records SET cached_tokens = prompt_tokens + 1", errors.CheckViolation),
     "fewer than no tokens": ("UPDATE usage_records SET completion_tokens = -1", errors.CheckViolation),
     "a cost below nothing": ("UPDATE usage_records SET cost = -1", errors.CheckViolation),
     "a cost without a price": ("UPDATE usage_records SET cached_price = NULL", errors.CheckViolation),
@@ -126,17 +118,13 @@ IMPOSSIBLE: dict[str, tuple[LiteralString, type[psycopg.Error]]] = {
 @pytest.fixture(scope="module")
 def impossible(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[psycopg.Connection]:
     """A database with a claimed batch of three rows, of which one has its result. No test changes it."""
-    name = f"test_{uuid4().hex}"
-    administer(services, "CREATE DATABASE {} TEMPLATE {}", name, "batchyard")
-    env = services.env | with_database(services, name) | {"STORAGE_URL": tmp_path_factory.mktemp("storage").as_uri()}
-    with process_settings(env):
-        caller = work.caller()
-        work.bulk(caller, 3)
-        (claim,), _ = work.take(caller.plan)
-        work.record([work.outcome(claim, 0)])
-        with psycopg.connect(env["DATABASE_URL"]) as connection:
+    with databases.cloned(services) as urls:
+        with process_settings(services.env | urls | {"STORAGE_URL": tmp_path_factory.mktemp("storage").as_uri()}):
+            work.bulk(work.caller("pro"), 3)
+            (claim,), _ = claims.take("pro", 3, "worker A")
+            record([work.outcome(claim, 0)])
+        with psycopg.connect(urls["DATABASE_URL"]) as connection:
             yield connection
-    administer(services, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)

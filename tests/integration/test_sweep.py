@@ -18,7 +18,7 @@ from worker import claims, closing, ingest, sweep
 from worker.outcomes import record
 
 
-def waiting(name: str) -> list[tuple[str, list[str]]]:
+def waiting(name: str) -> list[tuple[str | None, list[str]]]:
     """What stands in a queue: the functions and their arguments."""
     return [(job.func_name, list(job.args)) for job in queue.queue(name).jobs]
 

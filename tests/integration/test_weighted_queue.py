@@ -21,8 +21,9 @@ WEIGHTS = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()}
 def fill(name: str, tickets: int) -> Job:
     """One ticket that stands in its queue so many times: what is drawn are ids, and this makes thousands at once."""
     target = queue.queue(name)
-    ticket = target.enqueue_call("worker.tasks.serve", args=[name])
-    queue.redis().rpush(target.key, *[ticket.id] * (tickets - 1))
+    ticket = target.create_job("worker.tasks.serve", args=[name])
+    ticket.save()
+    queue.redis().rpush(target.key, *[ticket.id] * tickets)
     return ticket
 
 

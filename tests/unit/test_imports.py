@@ -22,18 +22,19 @@ def _imports(tree: ast.AST) -> Iterator[str]:
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), names=names):
                 yield from (f"{module}.{alias.name}" for alias in names)
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(module)), *_]):
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(text)), *_]):
                 if name in IMPORTERS:
-                    yield module
+                    yield text
 
 
-def _read() -> dict[str, set[str]]:
+def _trees() -> dict[str, ast.Module]:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     paths += [ROOT / script for script in SCRIPTS]
-    return {path.relative_to(ROOT).as_posix(): set(_imports(ast.parse(path.read_bytes()))) for path in paths}
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_bytes()) for path in paths}
 
 
-IMPORTS = _read()
+TREES = _trees()
+IMPORTS = {file: set(_imports(tree)) for file, tree in TREES.items()}
 
 
 def _files_that_import(package: str) -> set[str]:
@@ -52,10 +53,9 @@ def test_the_imports_that_are_looked_at_are_the_programs() -> None:
 
 
 def test_no_import_is_relative_so_that_every_one_names_its_package() -> None:
-    trees = {file: ast.parse((ROOT / file).read_bytes()) for file in IMPORTS}
     relative = [
         file
-        for file, tree in trees.items()
+        for file, tree in TREES.items()
         if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
     ]
     assert relative == []

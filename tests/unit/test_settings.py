@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ PROGRAMS = {
 }
 
 
-def run(program: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+Ended = subprocess.CompletedProcess[str]
+
+
+def run(program: str, env: dict[str, str]) -> Ended:
     kept = {name: value for name, value in os.environ.items() if name not in NAMES}
     return subprocess.run(
         [sys.executable, *PROGRAMS[program]], cwd=ROOT, env=kept | env, capture_output=True, text=True, timeout=60
@@ -43,19 +47,23 @@ def run(program: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def stopped_programs() -> dict[str, subprocess.CompletedProcess[str]]:
-    """How each program ended with settings of which one is missing and two are malformed; started together."""
-    env = GOOD | {"REDIS_URL": f"http://:{SECRET}@127.0.0.1:9", "WEB_THREADS": "many"}
-    del env["DATABASE_URL"]
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Ended]]]:
+    """Each program with settings of which one is missing and two are malformed, and a worker with bad prices: started
+    together, for they take their time to start."""
+    bad = GOOD | {"REDIS_URL": f"http://:{SECRET}@127.0.0.1:9", "WEB_THREADS": "many"}
+    del bad["DATABASE_URL"]
+    prices = tmp_path_factory.mktemp("prices") / "prices.toml"
+    prices.write_text('["gpt-x"]\nprompt = 0.15\ncompletion = "0.60"\n')
     with ThreadPoolExecutor() as threads:
-        return dict(zip(PROGRAMS, threads.map(lambda program: run(program, env), PROGRAMS), strict=True))
+        ended = {program: threads.submit(run, program, bad) for program in PROGRAMS}
+        yield ended | {"bad prices": threads.submit(run, "worker", GOOD | {"PRICES_FILE": str(prices)})}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_stops_and_names_what_is_missing_and_what_is_malformed(
-    program: str, stopped_programs: dict[str, subprocess.CompletedProcess[str]]
+    program: str, started: Mapping[str, Future[Ended]]
 ) -> None:
-    done = stopped_programs[program]
+    done = started[program].result()
     assert done.returncode == 2
     assert "setting DATABASE_URL: is not set" in done.stderr
     assert "setting REDIS_URL:" in done.stderr
@@ -64,10 +72,8 @@ def test_every_program_stops_and_names_what_is_missing_and_what_is_malformed(
     assert SECRET not in done.stdout + done.stderr
 
 
-def test_a_worker_with_a_price_file_it_cannot_read_stops_and_names_it(tmp_path: Path) -> None:
-    prices = tmp_path / "prices.toml"
-    prices.write_text('["gpt-x"]\nprompt = 0.15\ncompletion = "0.60"\n')
-    done = run("worker", GOOD | {"PRICES_FILE": str(prices)})
+def test_a_worker_with_a_price_file_it_cannot_read_stops_and_names_it(started: Mapping[str, Future[Ended]]) -> None:
+    done = started["bad prices"].result()
     assert done.returncode == 2
     assert "PRICES_FILE" in done.stderr
     assert "[gpt-x] prompt" in done.stderr
