@@ -41,6 +41,6 @@ _CLAIMS = "DELETE FROM claims WHERE batch_id = %(id)s"
 
 _BATCH = """
     UPDATE batches SET state = 'completed', cursor = total, returned = 0, succeeded = total, prompt_tokens = 97 * total,
-        completion_tokens = 24 * total, cost = 28950 * total, ended_at = clock_timestamp()
+        completion_tokens = 24 * total, cost = 28950::bigint * total, ended_at = clock_timestamp()
     WHERE id = %(id)s
 """

@@ -41,6 +41,13 @@ def _made(services: Stack, statement: LiteralString, *templates: str) -> Iterato
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def one(connection: psycopg.Connection, query: LiteralString, *values: object) -> tuple[object, ...]:
+    """The one row that a query finds."""
+    found = connection.execute(query, values).fetchall()
+    assert len(found) == 1, found
+    return tuple(found[0])
+
+
 def _url(url: str, database: str) -> str:
     """The same server and role, another database."""
     return urlsplit(url)._replace(path=f"/{database}").geturl()

@@ -9,7 +9,7 @@ from common import accounts, batches, csv_dialect, jobs, keys
 from common.batch_input import CsvInput
 from common.keys import Caller
 from common.prices import Price
-from worker import ingest
+from worker import claims, ingest
 from worker.claims import Claim
 from worker.outcomes import Outcome, TokenUsage
 
@@ -41,6 +41,11 @@ def bulk(of: Caller, rows: int) -> UUID:
     batch_id = upload(of, b"text\n" + b"".join(b"row %d\n" % number for number in range(rows)))
     ingest.ingest(batch_id)
     return batch_id
+
+
+def take(plan: str = "pro", rows: int = 64, worker: str = "worker A") -> list[Claim]:
+    """What a worker would be given to run."""
+    return claims.take(plan, rows, worker)[0]
 
 
 def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> Outcome:

@@ -111,7 +111,7 @@ def test_another_attempt_comes_no_sooner_than_the_provider_asks() -> None:
 
 def test_no_more_calls_are_in_flight_than_the_concurrency_allows(env: dict[str, str]) -> None:
     address = env["PROVIDER_URL"].removesuffix("/v1") + "/_sim/"
-    claim = claim_of("sim-latency-20ms", rows=60)
+    claim = claim_of("sim-latency-50ms", rows=60)
 
     async def run_all(caller: Caller) -> list[Outcome | None]:
         return await asyncio.gather(*(caller.run(claim, job, Progress()) for job in claim.jobs))
@@ -121,7 +121,7 @@ def test_no_more_calls_are_in_flight_than_the_concurrency_allows(env: dict[str, 
         outcomes = with_caller(run_all, concurrency=7)
         summary = provider.get("calls").json()
     assert [outcome.kind for outcome in outcomes if outcome is not None] == ["succeeded"] * 60
-    assert summary["max_in_flight"] == 7
+    assert 1 < summary["max_in_flight"] <= 7
     assert summary["started"] == 60
 
 

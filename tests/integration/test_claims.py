@@ -2,13 +2,14 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import LiteralString
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from tests import work
+from tests.databases import one
+from tests.work import take
 from worker import claims, ingest
 from worker.claims import Claim
 from worker.outcomes import record
@@ -18,18 +19,8 @@ pytestmark = pytest.mark.usefixtures("settings")
 Row = tuple[UUID, int]
 
 
-def take(plan: str = "pro", rows: int = 64, worker: str = "worker A") -> list[Claim]:
-    return claims.take(plan, rows, worker)[0]
-
-
 def rows_of(taken: list[Claim]) -> list[Row]:
     return [(claim.batch_id, job.seq) for claim in taken for job in claim.jobs]
-
-
-def one(database: psycopg.Connection, query: LiteralString, *values: object) -> tuple[object, ...]:
-    found = database.execute(query, values).fetchall()
-    assert len(found) == 1
-    return tuple(found[0])
 
 
 def test_a_plan_without_work_gives_none() -> None:

@@ -15,7 +15,7 @@ from common.csv_results import RESULT_COLUMNS
 from local.stack import Stack
 from tests.conftest import NewCustomer
 from tests.customer import Customer, answer, refusal
-from tests.integration.test_jobs import worker_asleep
+from tests.sleeping import worker_asleep
 from tests.waiting import wait_for
 
 OURS = list(RESULT_COLUMNS)
@@ -88,6 +88,7 @@ def test_every_input_row_comes_back_as_it_was_and_once_and_in_order_with_ours_be
     customer, ids = uploaded
     batch = customer.ended_batch(ids[name])
     assert batch["status"] == "completed"
+    assert batch["completed_at"] >= batch["in_progress_at"] >= batch["created_at"]
     header, *rows = table(customer, ids[name])
     (_, (own_header, *own_rows)) = FILES[name]
     width = len(own_header)
@@ -206,54 +207,44 @@ def test_rows_that_fail_say_why_and_the_others_are_not_held_up(
     assert receipts == (len(succeeded), usage["input_tokens"], usage["output_tokens"], batch["cost"]["nano_usd"])
 
 
-def test_a_running_batch_tells_how_far_it_is_and_its_rows_say_pending(customer: Customer) -> None:
-    content = b"text\n" + b"".join(b"row %d\n" % number for number in range(700))
-    batch_id = customer.create_batch(content, model="sim-latency-700ms")["id"]
-    running = wait_for(lambda: customer.batch(batch_id), lambda batch: batch["counts"]["succeeded"] > 0)
-    if running["status"] == "in_progress":
-        assert running["rows_per_second"] > 0
-        assert running["estimated_completion_at"] >= running["in_progress_at"]
-        assert running["counts"]["pending"] == 700 - running["counts"]["succeeded"]
-        _, rows = customer.results(batch_id)
-        assert [row["text"] for row in rows] == [f"row {number}" for number in range(700)]
-        assert Counter(row["status"] for row in rows)["pending"] > 0
-        for row in rows:
-            assert (row["status"] == "pending") == (row["output"] == "") == (row["cost"] == "")
-    ended = customer.ended_batch(batch_id)
-    assert ended["counts"]["succeeded"] == 700
-    assert ended["rows_per_second"] == 0
-    assert ended["estimated_completion_at"] is None
-    assert ended["completed_at"] >= ended["in_progress_at"] >= ended["created_at"]
-    assert {row["status"] for row in customer.results(batch_id)[1]} == {"succeeded"}
-
-
-def test_cancelling_keeps_what_is_finished_and_ends_every_other_row_once(
+def test_a_running_batch_tells_how_far_it_is_and_cancelling_ends_every_row_once(
     customer: Customer, stack_database: psycopg.Connection
 ) -> None:
-    content = b"text,n\n" + b"".join(b"row %d,%d\n" % (number, number) for number in range(2_000)) + b",2000\n"
-    # Rows of one length alone are slow: some are finished when the rest is cancelled.
+    # Many times the calls that are in flight at once: it runs for many seconds unless it is cancelled.
+    content = b"text,n\n" + b"".join(b"row %d,%d\n" % (number, number) for number in range(10_000)) + b",10000\n"
     batch_id = customer.create_batch(content, model="sim-latency-500ms", prompt="{{text}}")["id"]
-    wait_for(lambda: customer.batch(batch_id), lambda batch: batch["counts"]["succeeded"] > 0)
+    running = wait_for(lambda: customer.batch(batch_id), lambda batch: batch["counts"]["succeeded"] > 0)
+    assert running["status"] == "in_progress"
+    assert running["rows_per_second"] > 0
+    assert running["estimated_completion_at"] >= running["in_progress_at"] >= running["created_at"]
+    counts = running["counts"]
+    assert counts["total"] == counts["succeeded"] + counts["failed"] + counts["pending"] == 10_001
+    _, rows = customer.results(batch_id)
+    assert [row["n"] for row in rows] == [str(number) for number in range(10_001)]
+    assert {row["status"] for row in rows} == {"succeeded", "failed", "pending"}
+    for row in rows:
+        assert (row["status"] == "succeeded") == (row["output"] != "") == (row["cost"] != "")
+
     cancelling = answer(customer.post(f"/v1/batches/{batch_id}/cancel"))
     assert cancelling["status"] in ("cancelling", "cancelled")
     assert cancelling["cancelling_at"] is not None
-    again = customer.post(f"/v1/batches/{batch_id}/cancel")
-    assert again.status_code in (200, 409)
-
+    assert customer.post(f"/v1/batches/{batch_id}/cancel").status_code in (200, 409)
     batch = customer.ended_batch(batch_id)
+    assert batch["rows_per_second"] == 0
+    assert batch["estimated_completion_at"] is None
     counts = batch["counts"]
     assert batch["status"] == "cancelled"
     assert counts["failed"] == 1
     assert counts["succeeded"] >= 1
     assert counts["cancelled"] >= 1
-    assert counts["succeeded"] + counts["failed"] + counts["cancelled"] == counts["total"] == 2_001
+    assert counts["succeeded"] + counts["failed"] + counts["cancelled"] == counts["total"] == 10_001
     _, rows = customer.results(batch_id)
-    assert [row["n"] for row in rows] == [str(number) for number in range(2_001)]
+    assert [row["n"] for row in rows] == [str(number) for number in range(10_001)]
     assert Counter(row["status"] for row in rows) == {
         kind: counts[kind] for kind in ("succeeded", "failed", "cancelled")
     }
     uuid = UUID(batch_id.removeprefix("batch_"))
-    for table_name, expected in (("results", 2_001), ("usage_records", counts["succeeded"]), ("claims", 0)):
+    for table_name, expected in (("results", 10_001), ("usage_records", counts["succeeded"]), ("claims", 0)):
         query = f"SELECT count(*) FROM {table_name} WHERE batch_id = %s"
         assert stack_database.execute(query, [uuid]).fetchone() == (expected,)
     response = customer.post(f"/v1/batches/{batch_id}/cancel")

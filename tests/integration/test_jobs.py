@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,22 +13,12 @@ import pytest
 from local.stack import Stack
 from tests.conftest import NewCustomer
 from tests.customer import Customer, answer, refusal
+from tests.sleeping import worker_asleep
 from tests.waiting import wait_for
 
 # Of the models sim*, in local/prices.toml: dollars for a million tokens.
 PROMPT_PRICE, CACHED_PRICE, COMPLETION_PRICE = Decimal("0.15"), Decimal("0.075"), Decimal("0.60")
 MESSAGES = [{"role": "user", "content": "Name a colour."}]
-
-
-@contextmanager
-def worker_asleep(stack: Stack) -> Iterator[None]:
-    """Meanwhile no job is claimed. A lease is far longer than what a test does here."""
-    worker = stack.processes["worker-1"]
-    worker.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        worker.send(signal.SIGCONT)
 
 
 def provider_calls(stack: Stack, body: bytes) -> int:

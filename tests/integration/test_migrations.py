@@ -16,7 +16,6 @@ from local.stack import Stack
 from migrations.upgrade import upgrade
 from tests import databases, work
 from tests.process_settings import process_settings
-from worker import claims
 from worker.outcomes import record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +120,7 @@ def impossible(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with databases.cloned(services) as urls:
         with process_settings(services.env | urls | {"STORAGE_URL": tmp_path_factory.mktemp("storage").as_uri()}):
             work.bulk(work.caller("pro"), 3)
-            (claim,), _ = claims.take("pro", 3, "worker A")
+            (claim,) = work.take()
             record([work.outcome(claim, 0)])
         with psycopg.connect(urls["DATABASE_URL"]) as connection:
             yield connection

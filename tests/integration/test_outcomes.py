@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from tests import work
-from tests.integration.test_claims import one, take
+from tests.databases import one
+from tests.work import take
 from worker import claims, closing
 from worker.claims import Claim
 from worker.outcomes import Outcome, record

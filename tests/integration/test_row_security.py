@@ -16,7 +16,6 @@ from common.database import as_account, web_engine
 from local.stack import Stack
 from tests import databases, work
 from tests.process_settings import process_settings
-from worker import claims
 from worker.outcomes import record
 
 # A row for an account in each table that no verb of ours writes yet.
@@ -61,7 +60,7 @@ def tenants(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             for caller in callers:
                 work.bulk(caller, 3)
             for _ in callers:
-                (claim,), _ = claims.take("pro", 2, "worker A")
+                (claim,) = work.take(rows=2)
                 record([work.outcome(claim, 0)])
         with psycopg.connect(urls["DATABASE_URL"]) as owner:
             for caller in callers:

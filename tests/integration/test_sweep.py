@@ -12,8 +12,9 @@ from common.batch_input import INGEST_LOCK
 from local.stack import Stack
 from tests import work
 from tests.conftest import NewCustomer
-from tests.integration.test_claims import one, take
-from tests.integration.test_jobs import worker_asleep
+from tests.databases import one
+from tests.sleeping import worker_asleep
+from tests.work import take
 from worker import claims, closing, ingest, sweep
 from worker.outcomes import record
 
