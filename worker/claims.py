@@ -54,12 +54,10 @@ def take(plan: str, rows: int, worker: str) -> tuple[list[Claim], bool]:
         leased = _lease(connection, plan, account.id, rows, worker)
         claims = _with_jobs(connection, leased)
         start = max(clock, account.virtual_time)
-        connection.execute(
-            _ADVANCE,
-            {"plan": plan, "account_id": account.id, "start": start, "end": start + _weighed_tokens(plan, claims)},
-        )
-        more = bool(connection.execute(_HAS_WORK, {"plan": plan}).scalar_one())
-    return claims, more
+        end = start + _weighed_tokens(plan, claims)
+        parameters = {"plan": plan, "account_id": account.id, "start": start, "end": end}
+        more = connection.execute(_ADVANCE, parameters).scalar_one()
+    return claims, bool(more)
 
 
 def _lease(connection: Connection, plan: str, account_id: UUID, rows: int, worker: str) -> Sequence[Any]:
@@ -93,10 +91,10 @@ def _with_jobs(connection: Connection, leased: Sequence[Any]) -> list[Claim]:
     }
     for row in connection.execute(_JOBS, parameters):
         jobs[row.claim_id].append(ClaimedJob(row.seq, row.body))
-    pending = {claim_id: len(rows) for claim_id, rows in jobs.items()}
-    # A row can have its result before it is claimed: ingest fails rows without a prompt, and a lost worker may have
-    # recorded part of its claim.
-    connection.execute(_SET_PENDING, {"claim_ids": list(pending), "pending": list(pending.values())})
+    # A row can have its result before it is claimed: ingest fails rows without a prompt.
+    fewer = {row.id: len(jobs[row.id]) for row in leased if len(jobs[row.id]) != row.pending}
+    if fewer:
+        connection.execute(_SET_PENDING, {"claim_ids": list(fewer), "pending": list(fewer.values())})
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,
@@ -195,7 +193,8 @@ _LEASE_RETURNED = text(f"""
         FROM (SELECT batch_id, sum(pending) AS pending FROM leased GROUP BY batch_id) n WHERE b.id = n.batch_id
         RETURNING b.id
     )
-    SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, b.account_id, b.api_key_id, b.endpoint, b.model, b.kind
+    SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, b.account_id, b.api_key_id,
+        b.endpoint, b.model, b.kind
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
 """)
 
@@ -214,10 +213,10 @@ _LEASE_FRESH = text(f"""
         INSERT INTO claims (id, batch_id, first_seq, end_seq, pending, state, worker, lease_until)
         SELECT claim_id, id, first_seq, end_seq, end_seq - first_seq, 'leased', :worker,
             clock_timestamp() + make_interval(secs => :seconds)
-        FROM taken RETURNING id, fence
+        FROM taken RETURNING id, fence, pending
     )
-    SELECT l.id, l.fence, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id, t.endpoint, t.model,
-        t.kind
+    SELECT l.id, l.fence, l.pending, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
+        t.endpoint, t.model, t.kind
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """)
 
@@ -240,12 +239,12 @@ _SET_PENDING = text("""
     WHERE c.id = n.id AND n.pending > 0 AND c.pending <> n.pending
 """)
 
-_ADVANCE = text("""
+# Tells whether the plan has more work.
+_ADVANCE = text(f"""
     WITH clock AS (UPDATE plan_clocks SET virtual_time = :start WHERE plan = :plan)
     UPDATE accounts SET virtual_time = :end WHERE id = :account_id
+    RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = :plan AND {_CLAIMABLE})
 """)
-
-_HAS_WORK = text(f"SELECT EXISTS (SELECT 1 FROM batches WHERE plan = :plan AND {_CLAIMABLE})")
 
 _RENEW = text("""
     UPDATE claims c SET lease_until = clock_timestamp() + make_interval(secs => :seconds)

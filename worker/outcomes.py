@@ -135,7 +135,8 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
             batch["completion"] += outcome.usage.completion_tokens
             batch["cost"] += outcome.cost or 0
     batch_ids = sorted(sums)
-    connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
+    if len(batch_ids) > 1:
+        connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
     columns: dict[str, list[Any]] = {"ids": batch_ids}
     for name in ("succeeded", "failed", "cancelled", "prompt", "cached", "completion", "cost"):
         columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
