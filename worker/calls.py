@@ -9,7 +9,6 @@ import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -27,7 +26,6 @@ MAX_BACKOFF_SECONDS = 30
 MAX_RETRY_AFTER_SECONDS = 120
 KEEPALIVE_SECONDS = 30
 RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
-JSON_HEADERS: Any = {"headers": {"Content-Type": "application/json"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +119,7 @@ class Caller:
         try:
             # The aiohttp transport limits each read but not the whole call.
             async with asyncio.timeout(settings().call_timeout_seconds):
-                response = await self._client.post(
-                    endpoint.removeprefix("/v1"), cast_to=httpx2.Response, content=body, options=JSON_HEADERS
-                )
+                response = await self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, content=body)
         except openai.APIStatusError as error:
             return _refusal(error.response)
         except (TimeoutError, openai.APIConnectionError, httpx2.HTTPError) as error:

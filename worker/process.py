@@ -20,8 +20,8 @@ from worker.outcomes import Outcome
 log = logging.getLogger(__name__)
 
 # A claim and its ticket cost the same for a few rows as for many; a small claim leaves the choice of what is next open.
-MAX_CLAIM_ROWS = 128
-CLAIMS_PER_CONCURRENCY = 4
+MAX_CLAIM_ROWS = 256
+CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
 SWEEP_SECONDS = 2.0
 INGESTS_AT_ONCE = 1
