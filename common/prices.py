@@ -5,6 +5,7 @@ cent per million tokens are then exact, which nano-dollars for one token would n
 """
 
 import sys
+import time
 import tomllib
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -39,9 +40,14 @@ class Price:
         return -(-exact // MILLION)
 
 
-@lru_cache(maxsize=4096)
 def price_of(model: str) -> Price | None:
-    """The price of a model, or None when neither the operator's file nor the library knows it."""
+    """The price of a model now, or None when neither the operator's file nor the library knows it."""
+    return _price_at(model, int(time.time()) // 60)
+
+
+@lru_cache(maxsize=4096)
+def _price_at(model: str, minute: int) -> Price | None:
+    """Some prices depend on the time of day, and changes are known ahead, so a price is remembered for a minute."""
     for name, price in _overrides().items():
         if model == name or (name.endswith("*") and model.startswith(name[:-1])):
             return price
@@ -105,7 +111,7 @@ def _library_price(model: str) -> Price | None:
 
 
 def _unit_price(model: str, usage: Usage) -> int:
-    return int(_calculate(usage, model).total_price * 1000 * NANO_DOLLARS_PER_DOLLAR)
+    return round(_calculate(usage, model).total_price * 1000 * NANO_DOLLARS_PER_DOLLAR)
 
 
 def _calculate(usage: Usage, model: str) -> PriceCalculation:

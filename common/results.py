@@ -8,6 +8,9 @@ from uuid import UUID
 from common.database import as_account
 
 PAGE_ROWS = 2_000
+FIRST_PAGE_ROWS = 100
+PAGE_BYTES = 8 * 2**20
+ROW_BYTES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,17 @@ class Row:
 
 def stream(account_id: UUID, batch_id: UUID, total: int) -> Iterator[Row]:
     """Every row of a batch of `total` rows once, in input order."""
-    for first in range(0, total, PAGE_ROWS):
-        parameters = {"account_id": account_id, "batch_id": batch_id, "first": first, "end": first + PAGE_ROWS}
+    first, rows = 0, FIRST_PAGE_ROWS
+    while first < total:
+        parameters = {"account_id": account_id, "batch_id": batch_id, "first": first, "end": first + rows}
         with as_account(account_id) as connection:
             page = connection.exec_driver_sql(_PAGE, parameters).all()
         for row in page:
             yield Row(*row)
+        first += rows
+        # The next page is as many rows as fit, if they are like these: an answer may be a word or a book.
+        row_bytes = ROW_BYTES + sum(len(row.body or b"") for row in page) // max(1, len(page))
+        rows = max(1, min(PAGE_ROWS, PAGE_BYTES // row_bytes))
 
 
 _PAGE = """

@@ -16,6 +16,7 @@ from common.endpoints import output_text
 from common.errors import LineError
 from common.money import format_nano_dollars
 from common.results import Row
+from web.render import provider_answer
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 CHUNK_BYTES = 64 * 1024
@@ -80,12 +81,12 @@ def _jsonl(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
 
 
 def _line(endpoint: str, row: Row) -> bytes:
-    answer = json.loads(row.body) if row.outcome == "succeeded" and row.body is not None else None
+    answer = provider_answer(row.body)
     line = {
         "custom_id": row.custom_id,
         "status": row.outcome or "pending",
-        "output": output_text(endpoint, answer) if answer is not None else None,
-        "response": {"status_code": row.status_code, "request_id": row.request_id, "body": _body(answer, row.body)}
+        "output": output_text(endpoint, answer) if row.outcome == "succeeded" and isinstance(answer, dict) else None,
+        "response": {"status_code": row.status_code, "request_id": row.request_id, "body": answer}
         if row.status_code is not None
         else None,
         "error": {"code": row.error_code, "message": row.error_message} if row.error_code else None,
@@ -99,13 +100,3 @@ def _line(endpoint: str, row: Row) -> bytes:
         "cost": format_nano_dollars(row.cost) if row.cost is not None else None,
     }
     return json.dumps(line).encode() + b"\n"
-
-
-def _body(answer: object, body: bytes | None) -> object:
-    """What the provider sent: parsed already, or JSON, or neither."""
-    if answer is not None or body is None:
-        return answer
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")

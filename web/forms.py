@@ -13,6 +13,7 @@ from common.settings import settings
 FormT = TypeVar("FormT", bound="Form")
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+MAX_TEMPLATE_CHARACTERS = 100_000
 MAX_NESTING = 100
 
 
@@ -110,8 +111,8 @@ class CsvBatch(Sampling):
     """The fields beside the file of a CSV upload."""
 
     model: Model
-    prompt: Annotated[Text, AfterValidator(_not_blank)]
-    system: Text | None = None
+    prompt: Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_TEMPLATE_CHARACTERS)]
+    system: Annotated[Text, Field(max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
     metadata: Metadata | None = None
 
 

@@ -5,6 +5,7 @@ built, which is most of what a call costs in the SDK's usual methods.
 """
 
 import asyncio
+import logging
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from worker.claims import Claim, ClaimedJob
 from worker.outcomes import Outcome, TokenUsage
 
 CONNECT_SECONDS = 5.0
+log = logging.getLogger(__name__)
+
 BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30
 MAX_RETRY_AFTER_SECONDS = 120
@@ -180,7 +183,13 @@ def _answer(response: httpx2.Response) -> Answer | Failure:
 
 
 def _refusal(response: httpx2.Response) -> Failure:
-    """A failure that keeps the provider's own code and message."""
+    """A failure that keeps the provider's own code and message, unless it is about the operator's key: that is not the
+    customer's to see."""
+    if response.status_code == 401:
+        # Its answer shows a part of the key, so it goes nowhere.
+        log.error("the provider refuses PROVIDER_API_KEY")
+        refusal = "The provider refused this service's own key; its operator has to act."
+        return Failure("provider_refused", refusal, retried=False, status_code=401)
     code, message = answers.error_of(response.content)
     # An exhausted balance is a 429 too, and no retry mends it.
     retried = response.status_code in RETRIED_STATUS and code != "insufficient_quota"

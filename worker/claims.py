@@ -4,7 +4,7 @@ One short transaction takes the fairest piece of a plan's pending work. Its cost
 the plan and on the rows it takes, never on how many jobs are pending.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,9 @@ LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
 ASSUMED_OUTPUT_TOKENS = 256
 BYTES_PER_TOKEN = 4
+
+
+ClaimKey = tuple[UUID, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Claim:
     model: str | None
     single: bool
     jobs: tuple[ClaimedJob, ...]
+
+    @property
+    def key(self) -> "ClaimKey":
+        """A claim under its fence: the same claim may be lost and taken again by one process."""
+        return self.id, self.fence
 
 
 def take(plan: str, rows: int, worker: str) -> tuple[list[Claim], bool]:
@@ -110,21 +118,24 @@ def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     return tokens / PLANS[plan].weight
 
 
-def renew(worker: str) -> dict[UUID, bool]:
-    """Extends all leases of a worker. Returns its claims, each with whether its batch is being cancelled."""
+def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, bool]:
+    """Extends the leases that a process holds. Returns those that are still its own, each with whether its batch is
+    being cancelled. A lease that a process took without learning of it is not renewed, and comes back by itself."""
     with owner_engine().begin() as connection:
-        rows = connection.execute(_RENEW, {"worker": worker, "seconds": LEASE_SECONDS})
-        return {row.id: row.state == "cancelling" for row in rows}
+        rows = connection.execute(_RENEW, _columns(held) | {"seconds": LEASE_SECONDS})
+        return {(row.id, row.fence): row.state == "cancelling" for row in rows}
 
 
-def give_back(claims: Iterable[tuple[UUID, int]]) -> set[str]:
-    """Makes the rows of these claims (id, fence) that have no result pending again. Returns the plans with new work."""
-    pairs = list(claims)
-    if not pairs:
+def _columns(keys: Collection[ClaimKey]) -> dict[str, Any]:
+    return {"claim_ids": [claim_id for claim_id, _ in keys], "fences": [fence for _, fence in keys]}
+
+
+def give_back(held: Collection[ClaimKey]) -> set[str]:
+    """Makes the rows of these claims that have no result pending again. Returns the plans with new work."""
+    if not held:
         return set()
     with owner_engine().begin() as connection:
-        parameters = {"claim_ids": [pair[0] for pair in pairs], "fences": [pair[1] for pair in pairs]}
-        returned = connection.execute(_RETURN, parameters).all()
+        returned = connection.execute(_RETURN, _columns(held)).all()
         return _mark_returned(connection, returned)
 
 
@@ -248,9 +259,14 @@ _ADVANCE = text(f"""
 
 _RENEW = text("""
     UPDATE claims c SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
-    FROM (SELECT id FROM claims WHERE worker = :worker AND state = 'leased' ORDER BY id FOR UPDATE) mine, batches b
+    FROM (
+        SELECT k.id FROM claims k
+        JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS held (id, fence)
+            ON k.id = held.id AND k.fence = held.fence
+        WHERE k.state = 'leased' ORDER BY k.id FOR UPDATE OF k
+    ) AS mine, batches b
     WHERE c.id = mine.id AND b.id = c.batch_id
-    RETURNING c.id, b.state
+    RETURNING c.id, c.fence, b.state
 """)
 
 _RETURN = text("""

@@ -108,6 +108,9 @@ class ConcurrentWorker(SimpleWorker):
         if pipeline is not None:
             super().heartbeat(timeout, pipeline)
 
+    def check_for_suspension(self, burst: bool) -> None:
+        self._quietly(super().check_for_suspension, burst)
+
     def procline(self, message: str) -> None:
         # The title of a process that serves many tenants at once would name one of them at random.
         return
@@ -125,8 +128,10 @@ class ConcurrentWorker(SimpleWorker):
             self._stop_requested = True
 
     def teardown(self) -> None:
-        self.process.drain()
-        self._quietly(super().teardown)
+        try:
+            self.process.drain()
+        finally:
+            self._quietly(super().teardown)
         log.info("worker stopped")
 
     def _quietly(self, act: Any, *arguments: Any) -> None:

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from uuid import UUID
 
 import uvloop
 
 from worker import claims
 from worker.calls import Caller, Progress
-from worker.claims import Claim, ClaimedJob
+from worker.claims import Claim, ClaimedJob, ClaimKey
 from worker.outcomes import Outcome
 from worker.recorder import Recorder
 
@@ -60,7 +59,7 @@ class Generator:
         self._claimed = 0
         self._unfinished = 0
         self._room = threading.Condition()
-        self._held: dict[UUID, _Held] = {}
+        self._held: dict[ClaimKey, _Held] = {}
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="generator", daemon=True).start()
         asyncio.run_coroutine_threadsafe(self._prepare(), self._loop).result()
@@ -82,12 +81,12 @@ class Generator:
         """Begins to run claims."""
         with self._room:
             self._claimed += sum(len(claim.jobs) for claim in taken)
-            self._held |= {claim.id: _Held(claim, len(claim.jobs)) for claim in taken}
+            self._held |= {claim.key: _Held(claim, len(claim.jobs)) for claim in taken}
         self._loop.call_soon_threadsafe(self._start, taken)
 
     def _start(self, taken: Sequence[Claim]) -> None:
         for claim in taken:
-            held = self._held[claim.id]
+            held = self._held[claim.key]
             for job in claim.jobs:
                 progress = Progress()
                 task = self._loop.create_task(self._caller.run(claim, job, progress))
@@ -115,32 +114,32 @@ class Generator:
     def _settle(self, group: Sequence[Outcome]) -> None:
         """A group is recorded: its rows make room."""
         with self._room:
-            for claim_id, rows in Counter(outcome.claim.id for outcome in group).items():
-                held = self._held.get(claim_id)
+            for key, rows in Counter(outcome.claim.key for outcome in group).items():
+                held = self._held.get(key)
                 if held is not None:
                     self._claimed -= rows
                     held.unrecorded -= rows
                     if held.unrecorded == 0:
-                        del self._held[claim_id]
+                        del self._held[key]
             self._room.notify_all()
         self._on_recorded(group)
 
-    def held(self) -> set[UUID]:
+    def held(self) -> set[ClaimKey]:
         """The claims this process runs."""
         with self._room:
             return set(self._held)
 
-    def cancel(self, claim_ids: Collection[UUID]) -> None:
+    def cancel(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of these claims at once, calls in flight too; each ends as cancelled."""
-        self._loop.call_soon_threadsafe(self._stop_jobs, claim_ids, False)
+        self._loop.call_soon_threadsafe(self._stop_jobs, keys, False)
 
-    def forget(self, claim_ids: Collection[UUID]) -> None:
+    def forget(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
-        self._loop.call_soon_threadsafe(self._stop_jobs, claim_ids, True)
+        self._loop.call_soon_threadsafe(self._stop_jobs, keys, True)
 
-    def _stop_jobs(self, claim_ids: Collection[UUID], lost: bool) -> None:
-        for claim_id in claim_ids:
-            held = self._held.get(claim_id)
+    def _stop_jobs(self, keys: Collection[ClaimKey], lost: bool) -> None:
+        for key in keys:
+            held = self._held.get(key)
             if held is None:
                 continue
             held.cancelled, held.lost = not lost, lost
@@ -148,7 +147,7 @@ class Generator:
                 task.cancel()
             if lost:
                 with self._room:
-                    self._held.pop(claim_id, None)
+                    self._held.pop(key, None)
                     self._claimed -= held.unrecorded
                     self._room.notify_all()
 
@@ -162,11 +161,11 @@ class Generator:
             for task, progress in list(held.running.items()):
                 if not progress.calling:
                     task.cancel()
-        while running := [task for held in self._held.values() for task in held.running]:
+        while running := [task for held in list(self._held.values()) for task in held.running]:
             await asyncio.wait(running)
         await self._recorder.finish()
         await self._caller.close()
-        unrecorded = [(held.claim.id, held.claim.fence) for held in self._held.values()]
+        unrecorded = list(self._held)
         self._on_returned(await asyncio.to_thread(claims.give_back, unrecorded))
 
     def hasten(self) -> None:
@@ -175,6 +174,6 @@ class Generator:
 
     def _drop_calls(self) -> None:
         self._caller.stop()
-        for held in self._held.values():
+        for held in list(self._held.values()):
             for task in list(held.running):
                 task.cancel()

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_ERRORS_SHOWN = 1_000
 MAX_CUSTOM_ID_CHARACTERS = 512
+MAX_BODY_CHARACTERS = 4 * 2**20
 
 
 class _Rejected(Exception):
@@ -91,6 +92,11 @@ def _write_jobs(connection: Connection, batch: Any) -> tuple[int, list[int]]:
             custom_id = str(seq + 1) if id_column is None else row[id_column]
             if id_column is not None and (problem := _custom_id_problem(line, custom_id)) is not None:
                 errors.add(problem)
+            if template.least_characters(row) > MAX_BODY_CHARACTERS:
+                message = f"line {line} makes a body of over {MAX_BODY_CHARACTERS:,} characters: shorten its cells"
+                errors.add(LineError("row_too_long", line, message, "prompt"))
+                seq += 1
+                continue
             body, is_blank = template.render(row)
             if is_blank:
                 blank.append(seq)

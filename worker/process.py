@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerProcess
@@ -24,6 +25,8 @@ MAX_CLAIM_ROWS = 256
 CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
 SWEEP_SECONDS = 2.0
+# Longer than a living process takes to renew its leases once the database can be reached again.
+TRUST_LEASES_SECONDS = 12.0
 INGESTS_AT_ONCE = 1
 
 
@@ -36,13 +39,14 @@ class WorkerProcess:
         self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
         self.generator = Generator(concurrency, self.claim_rows, _tell_waiting, _announce)
         self._ended = threading.Event()
+        self._reached_database_since: float | None = None
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
         # a server that has the code loaded but none of this process's threads.
         self._forks = multiprocessing.get_context("forkserver")
         self._forks.set_forkserver_preload(["worker.ingest"])
         self._ingests: list[ForkServerProcess] = []
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
-        for act, seconds in ((self._renew, RENEW_SECONDS), (sweep.run, SWEEP_SECONDS)):
+        for act, seconds in ((self._renew, RENEW_SECONDS), (self._sweep, SWEEP_SECONDS)):
             threading.Thread(target=self._repeat, args=(act, seconds), name=act.__name__, daemon=True).start()
 
     def _repeat(self, act: Callable[[], None], seconds: float) -> None:
@@ -51,13 +55,26 @@ class WorkerProcess:
                 act()
             except (SQLAlchemyError, RedisError) as error:
                 log.warning("%s failed; it runs again", act.__qualname__, extra={"error": str(error)})
+            except Exception:
+                # Whatever it is: without this thread every lease of the process would end.
+                log.exception("%s failed; it runs again", act.__qualname__)
 
     def _renew(self) -> None:
         held = self.generator.held()
-        renewed = claims.renew(self.name)
-        self.generator.cancel([claim_id for claim_id, cancelled in renewed.items() if cancelled])
+        renewed = claims.renew(held)
+        self.generator.cancel([key for key, cancelled in renewed.items() if cancelled])
         # Claims that were ours and are not: this process was held up past its lease.
         self.generator.forget(held - set(renewed))
+
+    def _sweep(self) -> None:
+        since = self._reached_database_since
+        try:
+            sweep.run(trust_leases=since is not None and time.monotonic() - since > TRUST_LEASES_SECONDS)
+        except SQLAlchemyError:
+            self._reached_database_since = None
+            raise
+        if since is None:
+            self._reached_database_since = time.monotonic()
 
     def serve(self, plan: str) -> None:
         """Claims some of the plan's work, if it has any, and starts it."""
@@ -82,8 +99,8 @@ class WorkerProcess:
 
     def drain(self) -> None:
         """Finishes what is running and gives the rest back. Leases are kept to the end."""
-        self._closer.shutdown()
         self.generator.drain()
+        self._closer.shutdown(cancel_futures=True)
         for child in self._ingests:
             child.join()
         self._ended.set()

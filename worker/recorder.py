@@ -7,10 +7,11 @@ one of its outcomes or no other outcome is on its way.
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from worker.outcomes import Outcome, record
 
@@ -20,6 +21,8 @@ LINGER_SECONDS = 0.1
 GROUP_OUTCOMES = 100
 MAX_GROUP_OUTCOMES = 500
 MAX_PAUSE_SECONDS = 5.0
+UNRECORDABLE = "unrecordable_answer"
+EXIT_STATUS_RECORDER_FAILED = 70
 
 
 class Recorder:
@@ -32,6 +35,7 @@ class Recorder:
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="recorder")
+        self._task.add_done_callback(_end_process)
 
     def add(self, outcome: Outcome) -> None:
         self._gathered.append(outcome)
@@ -70,17 +74,25 @@ class Recorder:
             try:
                 await asyncio.to_thread(record, group)
                 return group
-            except (OperationalError, InterfaceError) as error:
+            except (DataError, IntegrityError, ValueError):
+                # One answer that PostgreSQL will not store must not hold up the others, nor be tried for ever.
+                log.exception("a group holds an outcome that cannot be stored", extra={"outcomes": len(group)})
+                if len(group) > 1:
+                    return [written for outcome in group for written in await self._write([outcome])]
+                if group[0].error_code == UNRECORDABLE:
+                    await asyncio.sleep(MAX_PAUSE_SECONDS)
+                group = [_unrecordable(group[0])]
+            except SQLAlchemyError as error:
                 log.warning("outcomes wait for the database", extra={"outcomes": len(group), "error": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
-            except (DBAPIError, ValueError):
-                # One answer that PostgreSQL will not store must not hold up the others, nor be tried for ever.
-                log.exception("a group holds an outcome that cannot be stored", extra={"outcomes": len(group)})
-                if len(group) == 1:
-                    group = [_unrecordable(group[0])]
-                else:
-                    return [written for outcome in group for written in await self._write([outcome])]
+
+
+def _end_process(task: asyncio.Task[None]) -> None:
+    """Without its recorder a process would hold its claims for ever: when it ends, others take them over."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the recorder failed; the process ends", exc_info=error)
+        os._exit(EXIT_STATUS_RECORDER_FAILED)
 
 
 def _unrecordable(outcome: Outcome) -> Outcome:
@@ -89,7 +101,7 @@ def _unrecordable(outcome: Outcome) -> Outcome:
         kind="failed",
         status_code=None,
         body=None,
-        error_code="unrecordable_answer",
+        error_code=UNRECORDABLE,
         error_message="The provider's answer could not be stored.",
         request_id=None,
     )

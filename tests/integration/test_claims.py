@@ -155,17 +155,17 @@ def test_a_claim_never_holds_a_row_that_has_its_result() -> None:
     assert seen == [(batch_id, seq) for seq in range(30) if seq % 3]
 
 
-def test_renewing_extends_the_leases_of_one_worker_and_tells_which_batches_are_being_cancelled(
+def test_renewing_extends_the_leases_that_are_held_and_tells_which_batches_are_being_cancelled(
     database: psycopg.Connection,
 ) -> None:
     caller = work.caller()
     kept, cancelled = work.bulk(caller, 4), work.bulk(caller, 4)
-    mine = {claim.batch_id: claim.id for _ in range(2) for claim in take()}
+    mine = {claim.batch_id: claim.key for _ in range(2) for claim in take()}
     work.bulk(caller, 4)
     (theirs,) = take(worker="worker B")
     database.execute("UPDATE claims SET lease_until = now() - interval '1 minute'")
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() WHERE id = %s", [cancelled])
-    assert claims.renew("worker A") == {mine[kept]: False, mine[cancelled]: True}
+    assert claims.renew(mine.values()) == {mine[kept]: False, mine[cancelled]: True}
     expired = database.execute("SELECT id FROM claims WHERE lease_until < now()").fetchall()
     assert expired == [(theirs.id,)]
 
@@ -179,9 +179,10 @@ def test_only_leases_that_have_ended_are_taken_from_their_workers(database: psyc
     assert claims.give_back_expired() == set()
     database.execute("UPDATE claims SET lease_until = now() - interval '1 second' WHERE id = %s", [lost.id])
     assert claims.give_back_expired() == {"pro"}
-    assert claims.renew("worker A") == {}
+    assert claims.renew([lost.key]) == {}
     (again,) = take(worker="worker B")
     assert (again.batch_id, again.fence, len(again.jobs)) == (dead, lost.fence + 1, 4)
+    assert claims.renew([lost.key]) == {}, "the lease is another's now, though the claim is the same"
 
 
 def test_a_cancelled_batch_is_claimed_no_more(database: psycopg.Connection) -> None:

@@ -34,7 +34,7 @@ def test_a_providers_400_is_the_jobs_failure_kept_with_its_message_and_never_ret
 @pytest.mark.parametrize(
     ("model", "code", "status_code"),
     [
-        ("sim-401", "invalid_api_key", 401),
+        ("sim-401", "provider_refused", 401),
         ("sim-403", "model_not_found", 403),
         ("sim-no-such-option", "model_not_found", 404),
         ("sim-quota", "insufficient_quota", 429),
