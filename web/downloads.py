@@ -64,7 +64,8 @@ def _cells(key: str, csv_input: dict[str, object]) -> Iterator[list[str]]:
 def _result_cells(endpoint: str, row: Row) -> ResultCells:
     text = None
     if row.outcome == "succeeded" and row.body is not None:
-        text = output_text(endpoint, json.loads(row.body))
+        answer = provider_answer(row.body)
+        text = output_text(endpoint, answer) if isinstance(answer, dict) else None
     return ResultCells(
         text, row.outcome or "pending", row.error_message, row.prompt_tokens, row.completion_tokens, row.cost
     )

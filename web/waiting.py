@@ -47,6 +47,8 @@ def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job
         with contextlib.suppress(RedisError):
             # Subscribed before the first look: an end after that look is heard.
             ended.subscribe(queue.finished_channel(batch_id))
+            # The answer to that; left unread, it would end the first wait.
+            ended.get_message(timeout=LOOK_SECONDS)
         while True:
             job = jobs.get(account_id, job_id)
             remaining = deadline - time.monotonic()

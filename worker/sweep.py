@@ -24,8 +24,8 @@ def run(trust_leases: bool = True) -> None:
             add_missing_tickets(connection)
             restart_ingests(connection)
             restart_closings(connection)
-        # Closing the transaction gives the lock back.
-        connection.rollback()
+        # The end of the transaction gives the lock back; a rollback would cost the connection its prepared statements.
+        connection.commit()
 
 
 def return_expired_leases() -> None:

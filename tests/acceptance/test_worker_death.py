@@ -78,9 +78,9 @@ class Customer:
         self.set_provider({})
         httpx2.post(f"{self._provider}/_sim/reset").raise_for_status()
 
-    def wait_for_calls_in_flight(self, calls: int) -> None:
+    def wait_for_hanging_calls(self, calls: int) -> None:
         deadline = time.monotonic() + LONGEST_SECONDS
-        while httpx2.get(f"{self._provider}/_sim/calls").json()["in_flight"] < calls:
+        while httpx2.get(f"{self._provider}/_sim/calls").json()["by_fault"].get("hang", 0) < calls:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -185,7 +185,7 @@ def test_a_second_signal_gives_the_jobs_back_at_once(stack: Stack, worker: Proce
     batch_id = customer.submit()
     customer.wait_for(batch_id, part_done)
     customer.set_provider({"faults": [{"fault": "hang"}]})
-    customer.wait_for_calls_in_flight(CONCURRENCY)
+    customer.wait_for_hanging_calls(CONCURRENCY)
     worker.send(signal.SIGTERM)
     assert not worker.wait(2), "calls hang, so the drain cannot have ended"
     worker.send(signal.SIGTERM)
