@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from math import isclose, sqrt
 from typing import Any
 
@@ -26,17 +25,6 @@ from tests.provider_process import CHAT, KEY, Provider, chat_body, running_provi
 from tests.waiting import wait_for
 
 LEAST_CALLS_PER_CPU_SECOND = 2_500  # Half of what `make bench` demands, for the machine that runs tests beside builds.
-
-
-@pytest.fixture(scope="module")
-def shared_provider() -> Iterator[Provider]:
-    with running_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(shared_provider: Provider) -> Provider:
-    return shared_provider.at_rest()
 
 
 # Answers.

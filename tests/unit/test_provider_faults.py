@@ -3,23 +3,11 @@
 import http.client
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.provider_process import CHAT, KEY, Provider, chat_body, running_provider
+from tests.provider_process import CHAT, KEY, Provider, chat_body
 from tests.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def shared_provider() -> Iterator[Provider]:
-    with running_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(shared_provider: Provider) -> Provider:
-    return shared_provider.at_rest()
 
 
 def test_latency_is_a_base_and_a_time_per_token(provider: Provider) -> None:
