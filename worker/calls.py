@@ -1,33 +1,25 @@
-"""Calling the model: one attempt after another until the job has an answer, or has failed for good.
-
-The openai SDK's low-level `post` carries the customer's own JSON as it was submitted: no typed request or response is
-built, which is most of what a call costs in the SDK's usual methods.
-"""
+"""Calling the model: one attempt after another until the job has an answer, or has failed for good."""
 
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
-
-import httpx2
-import openai
 
 from common.prices import price_of
 from common.settings import settings
 from worker import answers
 from worker.claims import Claim, ClaimedJob
 from worker.outcomes import Outcome, TokenUsage
+from worker.provider import Provider, ProviderTimeout, ProviderUnreachable, Response
 
-CONNECT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30
 MAX_RETRY_AFTER_SECONDS = 120
-KEEPALIVE_SECONDS = 30
 RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
@@ -73,25 +65,14 @@ class Caller:
     def __init__(self, concurrency: int) -> None:
         self._slots = asyncio.Semaphore(concurrency)
         self._stopping = False
-        self.provider = urlsplit(settings().provider_url).hostname or "provider"
-        self._client = openai.AsyncOpenAI(
-            base_url=settings().provider_url,
-            api_key=settings().provider_api_key.get_secret_value(),
-            # Retries are the job's own, made here, where they give their slot back while they wait.
-            max_retries=0,
-            timeout=httpx2.Timeout(settings().call_timeout_seconds, connect=CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(
-                # Without a number the transport takes aiohttp's own, 100.
-                limits=httpx2.Limits(max_connections=concurrency, keepalive_expiry=KEEPALIVE_SECONDS)
-            ),
-        )
+        self._provider = Provider()
 
     def stop(self) -> None:
         """From now on no call begins; those in flight go on."""
         self._stopping = True
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._provider.close()
 
     async def run(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome | None:
         """The job's outcome, after as many attempts as it takes and the settings allow; None when stopped before."""
@@ -120,21 +101,13 @@ class Caller:
 
     async def _attempt(self, endpoint: str, body: bytes) -> Answer | Failure:
         try:
-            # The aiohttp transport limits each read but not the whole call.
-            async with asyncio.timeout(settings().call_timeout_seconds):
-                response = await self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, content=body)
-        except openai.APIStatusError as error:
-            return _refusal(error.response)
-        except (TimeoutError, openai.APIConnectionError, httpx2.HTTPError) as error:
-            reason = error.__cause__ or error
-            # The transport calls it a time-out, too, when a connection is refused.
-            if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not isinstance(
-                reason, httpx2.ConnectTimeout
-            ):
-                seconds = settings().call_timeout_seconds
-                return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
-            return Failure("connection_error", f"The connection to the provider failed: {reason}.", retried=True)
-        return _answer(response)
+            response = await self._provider.post(endpoint, body)
+        except ProviderTimeout:
+            seconds = settings().call_timeout_seconds
+            return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
+        except ProviderUnreachable as error:
+            return Failure("connection_error", f"The connection to the provider failed: {error}.", retried=True)
+        return _answer(response) if response.status_code // 100 == 2 else _refusal(response)
 
     def _succeeded(self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress) -> Outcome:
         model = claim.model or answers.model_of(job.body)
@@ -147,7 +120,7 @@ class Caller:
             error_code=None,
             error_message=None,
             attempts=progress.attempts,
-            provider=self.provider,
+            provider=self._provider.host,
             request_id=answer.request_id,
             started_at=progress.started_at,
             finished_at=datetime.now(UTC),
@@ -166,23 +139,22 @@ class Caller:
             error_code=failure.code,
             error_message=failure.message,
             attempts=progress.attempts,
-            provider=self.provider,
+            provider=self._provider.host,
             request_id=failure.request_id,
             started_at=progress.started_at,
             finished_at=datetime.now(UTC),
         )
 
 
-def _answer(response: httpx2.Response) -> Answer | Failure:
-    body, request_id = response.content, response.headers.get("x-request-id")
-    answer = answers.parse(body)
+def _answer(response: Response) -> Answer | Failure:
+    answer = answers.parse(response.body)
     if answer is None:
         message = "The provider answered 200 with a body that is no JSON object."
-        return Failure("invalid_response", message, True, response.status_code, body, request_id)
-    return Answer(body, answers.usage_of(answer), request_id)
+        return Failure("invalid_response", message, True, 200, response.body, response.request_id)
+    return Answer(response.body, answers.usage_of(answer), response.request_id)
 
 
-def _refusal(response: httpx2.Response) -> Failure:
+def _refusal(response: Response) -> Failure:
     """A failure that keeps the provider's own code and message, unless it is about the operator's key: that is not the
     customer's to see."""
     if response.status_code == 401:
@@ -190,7 +162,7 @@ def _refusal(response: httpx2.Response) -> Failure:
         log.error("the provider refuses PROVIDER_API_KEY")
         refusal = "The provider refused this service's own key; its operator has to act."
         return Failure("provider_refused", refusal, retried=False, status_code=401)
-    code, message = answers.error_of(response.content)
+    code, message = answers.error_of(response.body)
     # An exhausted balance is a 429 too, and no retry mends it.
     retried = response.status_code in RETRIED_STATUS and code != "insufficient_quota"
     return Failure(
@@ -198,13 +170,13 @@ def _refusal(response: httpx2.Response) -> Failure:
         message=message or f"The provider answered {response.status_code}.",
         retried=retried,
         status_code=response.status_code,
-        body=response.content,
-        request_id=response.headers.get("x-request-id"),
+        body=response.body,
+        request_id=response.request_id,
         retry_after=_retry_after(response.headers),
     )
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the provider asks to wait: `retry-after-ms`, or `retry-after` as seconds or a date (RFC 9110)."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:

@@ -1,0 +1,95 @@
+"""The door to the provider: a job's own JSON goes out as it was submitted, and what comes back is handed on as bytes.
+
+The openai SDK says where calls go and with which headers: address, key, organization, project. The bytes themselves go
+over aiohttp, which the SDK would use as well. Its own way there builds a request, a response and their headers in
+three layers, at about 1.3 ms of CPU a call against 0.4 ms without; at a thousand calls in flight that is the
+difference between 600 calls a second and 1,400.
+"""
+
+from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import openai
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from common.endpoints import PROMPT_FIELDS
+from common.settings import settings
+
+CONNECT_SECONDS = 5.0
+# Below the minute after which many servers and load balancers close an idle connection.
+KEEPALIVE_SECONDS = 30
+MAX_HEADER_BYTES = 64 * 1024
+
+
+class ProviderTimeout(Exception):
+    """The answer was not there, whole, in time."""
+
+
+class ProviderUnreachable(Exception):
+    """No connection, or one that ended before the answer did. The message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the provider said, whatever its status."""
+
+    status_code: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        return self.headers.get("x-request-id")
+
+
+class Provider:
+    """One provider, called from one event loop. How many calls are in flight is the caller's business."""
+
+    def __init__(self) -> None:
+        client = openai.AsyncOpenAI(
+            base_url=settings().provider_url, api_key=settings().provider_api_key.get_secret_value()
+        )
+        base = URL(str(client.base_url))
+        self.host = base.host or "provider"
+        self._urls = {endpoint: base / endpoint.removeprefix("/v1/") for endpoint in PROMPT_FIELDS}
+        headers = client.auth_headers | client.default_headers
+        # Some values are the SDK's marks for "leave this header out".
+        self._headers = CIMultiDict({name: value for name, value in headers.items() if isinstance(value, str)})
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=settings().call_timeout_seconds, sock_connect=CONNECT_SECONDS),
+            proxy=_proxy(base),
+            max_field_size=MAX_HEADER_BYTES,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def post(self, endpoint: str, body: bytes) -> Response:
+        """The answer to one call. Raises ProviderTimeout and ProviderUnreachable."""
+        try:
+            async with self._session.post(self._urls[endpoint], data=body, headers=self._headers) as response:
+                return Response(response.status, response.headers, await response.read())
+        except aiohttp.ConnectionTimeoutError:
+            raise ProviderUnreachable(f"no connection within {CONNECT_SECONDS:g} s") from None
+        except TimeoutError:
+            raise ProviderTimeout from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ProviderUnreachable(_reason(error)) from error
+
+
+def _proxy(url: URL) -> str | None:
+    """The proxy that the environment names for this address, if any, as other clients read it. Looked up once: asking
+    the environment costs as much as a part of the call."""
+    return None if proxy_bypass(url.authority) else getproxies().get(url.scheme)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the provider's name has no address"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
