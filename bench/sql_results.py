@@ -12,7 +12,7 @@ def write_results(database: Connection[Any], batch_id: UUID) -> None:
         for statement in (_RESULTS, _USAGE, _CLAIMS, _BATCH):
             database.execute(statement, {"id": batch_id})
     # As autovacuum would have done while a batch of this size ran.
-    database.execute("ANALYZE jobs, results, usage_records")
+    database.execute("VACUUM (ANALYZE) jobs, results, usage_records")
 
 
 _RESULTS = """

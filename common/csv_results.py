@@ -1,9 +1,8 @@
 """The results of a batch as CSV: the customer's own columns in their order, then ours."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
-from common.money import format_nano_dollars
+from common.csv_text import joined, quoted_if_needed
 
 # Ours. Where the customer has a column of that name already, ours gets the prefix.
 RESULT_COLUMNS = ("output", "status", "error", "prompt_tokens", "completion_tokens", "cost")
@@ -11,17 +10,6 @@ COLLISION_PREFIX = "batchyard_"
 
 # A chunk is encoded and sent when this many characters are written.
 CHUNK_CHARACTERS = 64 * 1024
-
-
-class ResultCells(NamedTuple):
-    """Our columns for one row. None is an empty cell; the cost is in nano-dollars here and written in dollars."""
-
-    output: str | None
-    status: str
-    error: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: int | None
 
 
 def header(columns: Sequence[str]) -> list[str]:
@@ -35,15 +23,16 @@ def header(columns: Sequence[str]) -> list[str]:
     return [*columns, *ours]
 
 
-def write(columns: Sequence[str], rows: Iterable[tuple[Sequence[str], ResultCells]]) -> Iterator[bytes]:
+def write(columns: Sequence[str], rows: Iterable[tuple[str, str | None, str]]) -> Iterator[bytes]:
     """The file in chunks of about CHUNK_CHARACTERS: UTF-8 without a mark, comma, CRLF (RFC 4180).
 
-    Half a surrogate pair, which JSON can carry and UTF-8 cannot, comes out as "?".
+    A row is the customer's own cells as CSV, the output as text, and the other result columns as CSV. Half a surrogate
+    pair, which JSON can carry and UTF-8 cannot, comes out as "?".
     """
-    lines = [_line(header(columns))]
+    lines = [joined(header(columns)) + "\r\n"]
     characters = len(lines[0])
-    for cells, result in rows:
-        line = _line([*cells, *_texts(result)])
+    for own, output, others in rows:
+        line = f"{own},{quoted_if_needed(output) if output else ''},{others}\r\n"
         lines.append(line)
         characters += len(line)
         if characters >= CHUNK_CHARACTERS:
@@ -52,31 +41,3 @@ def write(columns: Sequence[str], rows: Iterable[tuple[Sequence[str], ResultCell
             characters = 0
     if lines:
         yield "".join(lines).encode(errors="replace")
-
-
-def _texts(result: ResultCells) -> tuple[str, ...]:
-    output, status, error, prompt_tokens, completion_tokens, cost = result
-    return (
-        output or "",
-        status,
-        error or "",
-        "" if prompt_tokens is None else str(prompt_tokens),
-        "" if completion_tokens is None else str(completion_tokens),
-        "" if cost is None else format_nano_dollars(cost),
-    )
-
-
-def _line(cells: list[str]) -> str:
-    """What csv.writer writes for two cells or more, in a fraction of its time: it looks at each character in turn."""
-    line = ",".join(cells)
-    if '"' in line or "\n" in line or "\r" in line or line.count(",") >= len(cells):
-        line = ",".join(map(_quoted_if_needed, cells))
-    return line + "\r\n"
-
-
-def _quoted_if_needed(cell: str) -> str:
-    if '"' in cell:
-        return '"' + cell.replace('"', '""') + '"'
-    if "," in cell or "\n" in cell or "\r" in cell:
-        return '"' + cell + '"'
-    return cell

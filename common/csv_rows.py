@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from common.csv_dialect import CsvDialect
 from common.csv_lines import MAX_ROW_CHARACTERS, CannotReadOn, Lines
+from common.csv_text import joined
 from common.errors import LineError
 
 
@@ -51,6 +52,23 @@ def read(file: BinaryIO, dialect: CsvDialect) -> Iterator[tuple[int, list[str]] 
     else:
         if empty:
             yield LineError("empty_file", line, "the file has a header and no rows under it", "file")
+
+
+def copy(file: BinaryIO, dialect: CsvDialect) -> Iterator[str]:
+    """The rows of a file that `read` found no fault with, each as comma-separated CSV without its line's end. Cells
+    keep their text; in a comma-separated file, a row of one line is copied as it stands."""
+    lines = iter(Lines(file, dialect.encoding))
+    delimiter, as_it_stands = dialect.delimiter, dialect.delimiter == ","
+    quoted_row = _QuotedRows(lines, delimiter).row
+    for text in islice(lines, dialect.header_lines, None):
+        if '"' in text:
+            row, lines_taken = quoted_row(text)
+            yield text.rstrip("\r\n") if as_it_stands and lines_taken == 1 else joined(row)
+        elif as_it_stands:
+            if not text.isspace():
+                yield text.rstrip("\r\n")
+        elif not text.isspace() or delimiter in text:
+            yield joined(text.rstrip("\r\n").split(delimiter))
 
 
 def _judged(line: int, row: list[str], width: int) -> tuple[int, list[str]] | LineError:

@@ -32,21 +32,3 @@ def check_body(endpoint: str, body: dict[str, Any], param: str = "body") -> None
         raise InvalidRequest(f"The prompt is empty: put something in {field}.", param=f"{param}.{field}")
     if body.get("stream"):
         raise InvalidRequest("A job's answer is stored whole: leave stream out.", param=f"{param}.stream")
-
-
-def output_text(endpoint: str, answer: dict[str, Any]) -> str | None:
-    """The text a model generated, or None where the answer holds none."""
-    try:
-        match endpoint:
-            case "/v1/chat/completions":
-                text = answer["choices"][0]["message"]["content"]
-            case "/v1/completions":
-                text = answer["choices"][0]["text"]
-            case "/v1/responses":
-                parts = [part for item in answer["output"] for part in item.get("content") or ()]
-                text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
-            case _:
-                text = None
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
-    return text if isinstance(text, str) else None

@@ -8,9 +8,9 @@ from pydantic_core import from_json
 
 from common import ids, json_text
 from common.batches import Batch
-from common.endpoints import output_text
 from common.jobs import Job
 from common.money import format_nano_dollars
+from common.outputs import output_text
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def job(found: Job) -> dict[str, Any]:
         "endpoint": found.endpoint,
         "model": found.model,
         "metadata": found.metadata,
-        "output_text": output_text(found.endpoint, answer) if isinstance(answer, dict) else None,
+        "output_text": output_text(found.endpoint, found.response_body),
         "response": {"status_code": found.status_code, "request_id": found.request_id, "body": answer}
         if found.status_code is not None
         else None,

@@ -2,27 +2,34 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common import csv_results
-from common.csv_results import RESULT_COLUMNS, ResultCells
+from common.csv_results import RESULT_COLUMNS
+from common.csv_text import joined
 
-SUCCEEDED = ResultCells("fine", "succeeded", None, 12, 0, 123_450)
-FAILED = ResultCells(None, "failed", "the prompt is empty", None, None, None)
+OTHERS = "succeeded,,12,0,0.00012345"
 
 
-def written(columns: list[str], rows: list[tuple[list[str], ResultCells]]) -> list[list[str]]:
-    data = b"".join(csv_results.write(columns, rows))
+Cells = tuple[list[str], str | None, str]
+
+
+def with_text(rows: Iterable[Cells]) -> Iterator[tuple[str, str | None, str]]:
+    return ((joined(cells), output, others) for cells, output, others in rows)
+
+
+def written(columns: list[str], rows: list[Cells]) -> list[list[str]]:
+    data = b"".join(csv_results.write(columns, with_text(rows)))
     return list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
 
 
 def test_ours_stand_behind_the_customers_columns_with_the_cost_in_dollars() -> None:
-    rows = [(["1", "a"], SUCCEEDED), (["2", ""], FAILED)]
-    assert b"".join(csv_results.write(["id", "review"], rows)).decode().split("\r\n") == [
+    rows: list[Cells] = [(["1", "a"], "fine", OTHERS), (["2", ""], None, "failed,the prompt is empty,,,")]
+    assert b"".join(csv_results.write(["id", "review"], with_text(rows))).decode().split("\r\n") == [
         "id,review,output,status,error,prompt_tokens,completion_tokens,cost",
         "1,a,fine,succeeded,,12,0,0.00012345",
         "2,,,failed,the prompt is empty,,,",
@@ -51,24 +58,24 @@ def test_no_rows_give_the_header_alone() -> None:
     )
 )
 def test_every_cell_is_written_as_the_csv_module_writes_it(table: list[tuple[list[str], str]]) -> None:
-    rows = [(cells, SUCCEEDED._replace(output=output)) for cells, output in table]
+    rows = [(cells, output, OTHERS) for cells, output in table]
     expected = io.StringIO(newline="")
     writer = csv.writer(expected, lineterminator="\r\n")
     writer.writerow(["a", "b", *RESULT_COLUMNS])
     writer.writerows([*cells, output, "succeeded", "", 12, 0, "0.00012345"] for cells, output in table)
-    assert b"".join(csv_results.write(["a", "b"], rows)).decode() == expected.getvalue()
+    assert b"".join(csv_results.write(["a", "b"], with_text(rows))).decode() == expected.getvalue()
 
 
 def test_rows_are_written_as_they_come_in_chunks_of_a_bounded_size() -> None:
     taken = 0
 
-    def rows() -> Iterator[tuple[list[str], ResultCells]]:
+    def rows() -> Iterator[Cells]:
         nonlocal taken
         for number in range(10_000):
             taken += 1
-            yield [str(number), "x" * 100], SUCCEEDED
+            yield [str(number), "x" * 100], "fine", OTHERS
 
-    chunks = csv_results.write(["id", "text"], rows())
+    chunks = csv_results.write(["id", "text"], with_text(rows()))
     first = next(chunks)
     assert taken < 1_000
     sizes = [len(first), *map(len, chunks)]
@@ -79,4 +86,4 @@ def test_rows_are_written_as_they_come_in_chunks_of_a_bounded_size() -> None:
 
 @pytest.mark.parametrize("output", ["half \ud83d pair", "\udc00"])
 def test_half_a_surrogate_pair_does_not_break_the_file(output: str) -> None:
-    assert written(["id"], [(["1"], SUCCEEDED._replace(output=output))])[1][1].count("?") == 1
+    assert written(["id"], [(["1"], output, OTHERS)])[1][1].count("?") == 1

@@ -65,11 +65,16 @@ def test_what_a_writer_wrote_comes_back_cell_for_cell(
         writer.writerow(row)
     whole = text.getvalue()
     lines = [whole[a:b].removesuffix("\r\n") for a, b in pairwise([0, *starts, len(whole)])]
-    items = read(line_end.join(lines).encode(encoding), encoding, delimiter, width=len(table[0]))
+    data = line_end.join(lines).encode(encoding)
+    items = read(data, encoding, delimiter, width=len(table[0]))
     # A writer makes a blank line of a row whose one cell is spaces.
     expected = [row for row, line in zip(table, lines[1:], strict=True) if not (len(row) == 1 and line.isspace())]
     assert rows(items) == expected
     assert [code for code, _ in problems(items)] == ([] if expected else ["empty_file"])
+    dialect = CsvDialect(encoding, delimiter, tuple("c" * len(table[0])), header_lines=1)
+    copied = "".join(f"{row}\r\n" for row in csv_rows.copy(io.BytesIO(data), dialect))
+    # The csv module, too, takes a line without a character for no row at all.
+    assert [row or [""] for row in csv.reader(io.StringIO(copied, newline=""), strict=True)] == expected
 
 
 @given(st.text(st.sampled_from('ab",;\r\n \x0b\u2028'), max_size=60))
