@@ -1,21 +1,24 @@
 """Batches: sets of jobs submitted together."""
 
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from common import ids, json_text, storage
+from common import files, ids, json_text, results, storage
 from common.batch_input import CsvInput
 from common.database import as_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 
-COMPLETION_WINDOW = timedelta(hours=24)
+DEFAULT_WINDOW = "24h"
+MAX_WINDOW = timedelta(days=7)
 # The time over which the rate is averaged.
 RATE_SECONDS = 10.0
 ENDED_STATES = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -34,8 +37,15 @@ class Batch:
     input_file_id: UUID | None
     input_key: str | None
     input_filename: str | None
+    completion_window: str
+    on_error: str
+    output_file_id: UUID | None
+    error_file_id: UUID | None
+    output_bytes: int
+    error_bytes: int
     errors: list[dict[str, Any]] | None
     error_count: int
+    error_counts: dict[str, int] | None
     state: str
     total: int
     cursor: int
@@ -53,8 +63,10 @@ class Batch:
     in_progress_at: datetime | None
     started_at: datetime | None
     cancelling_at: datetime | None
+    expiring_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
+    purged_at: datetime | None
     read_at: datetime
 
     @property
@@ -85,37 +97,94 @@ class Batch:
         return self.read_at + timedelta(seconds=min(seconds, 10 * 365 * 86400))
 
 
+def window(shown: str) -> timedelta:
+    """The time of a completion window such as "24h" or "7d". Raises InvalidRequest."""
+    found = re.fullmatch(r"([1-9][0-9]{0,3})([hd])", shown)
+    if found is not None:
+        span = timedelta(hours=int(found[1]) * (24 if found[2] == "d" else 1))
+        if span <= MAX_WINDOW:
+            return span
+    raise InvalidRequest('completion_window is from "1h" to "7d".', param="completion_window")
+
+
 def create_from_csv(
     caller: Caller, model: str, csv_input: CsvInput, filename: str, content: BinaryIO, metadata: dict[str, str] | None
 ) -> UUID:
-    """Stores an upload and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it read."""
-    batch_id, file_id = ids.new_id(), ids.new_id()
-    key = f"inputs/{file_id.hex}"
-    content.seek(0, 2)
-    size = content.tell()
-    content.seek(0)
-    storage.put(key, content)
+    """Stores a CSV of prompts and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it
+    read. Raises TooLarge."""
+    options = Options("csv", "/v1/chat/completions", metadata=metadata, model=model, input=csv_input.to_json())
+    return _create_with_file(caller, options, filename, content)
+
+
+def create_inline(caller: Caller, options: "Options", requests: Sequence[Any]) -> UUID:
+    """As create, of requests that become a file of their own. A request without a method or url gets the batch's."""
+    return _create_with_file(caller, options, "requests.jsonl", as_jsonl(options.endpoint, requests))
+
+
+def as_jsonl(endpoint: str, requests: Sequence[Any]) -> BinaryIO:
+    """Requests as a batch file."""
+    defaults = {"method": "POST", "url": endpoint}
+    lines = (defaults | request if isinstance(request, dict) else request for request in requests)
+    return io.BytesIO(b"".join(json_text.dumps(line) + b"\n" for line in lines))
+
+
+def _create_with_file(caller: Caller, options: "Options", filename: str, content: BinaryIO) -> UUID:
+    stored = files.store(caller, content)
+    try:
+        with as_account(caller.account_id) as connection:
+            return _insert(connection, caller, options, files.insert(connection, caller, filename, stored))
+    except BaseException:
+        storage.delete(stored.key)
+        raise
+
+
+def create(caller: Caller, options: "Options", input_file_id: str) -> UUID:
+    """Stores a batch of an uploaded file as `validating`; returns its id. `queue.enqueue_ingest` has it read. Raises
+    NotFound, and InvalidRequest for a file that is no input."""
+    file = files.get(caller.account_id, input_file_id)
+    if file.purpose != "batch":
+        raise InvalidRequest(
+            f"The file {input_file_id} has the purpose {file.purpose!r}: a batch reads one uploaded for 'batch'.",
+            param="input_file_id",
+        )
+    with as_account(caller.account_id) as connection:
+        return _insert(connection, caller, options, file.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a customer says of a batch beside its input. `results_seconds` is how long after its end its results stay,
+    where they may go sooner than the plan's retention has it; `model` and `input` are a CSV's."""
+
+    kind: Literal["jsonl", "inline", "csv"]
+    endpoint: str
+    completion_window: str = DEFAULT_WINDOW
+    on_error: Literal["fail", "skip"] = "fail"
+    results_seconds: int | None = None
+    metadata: dict[str, str] | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+
+
+def _insert(connection: Connection, caller: Caller, options: Options, file_id: UUID) -> UUID:
+    batch_id = ids.new_id()
     parameters = {
         "id": batch_id,
-        "file_id": file_id,
         "account_id": caller.account_id,
         "api_key_id": caller.key_id,
         "plan": caller.plan,
-        "model": model,
-        "metadata": json_text.dumps(metadata).decode() if metadata is not None else None,
-        "input": json_text.dumps(csv_input.to_json()).decode(),
-        "filename": filename,
-        "bytes": size,
-        "storage_key": key,
-        "expires_at": datetime.now(UTC) + COMPLETION_WINDOW,
+        "kind": options.kind,
+        "endpoint": options.endpoint,
+        "model": options.model,
+        "metadata": json_text.dumps(options.metadata).decode() if options.metadata is not None else None,
+        "input": json_text.dumps(options.input).decode() if options.input is not None else None,
+        "input_file_id": file_id,
+        "completion_window": options.completion_window,
+        "on_error": options.on_error,
+        "results_seconds": options.results_seconds,
+        "expires_at": datetime.now(UTC) + window(options.completion_window),
     }
-    try:
-        with as_account(caller.account_id) as connection:
-            connection.execute(_INSERT_FILE, parameters)
-            connection.execute(_INSERT, parameters)
-    except BaseException:
-        storage.delete(key)
-        raise
+    connection.execute(_INSERT, parameters)
     return batch_id
 
 
@@ -153,24 +222,42 @@ def cancel(account_id: UUID, batch_id: str) -> Batch:
     return batch
 
 
-_INSERT_FILE = text("""
-    INSERT INTO files (id, account_id, purpose, filename, bytes, storage_key)
-    VALUES (:file_id, :account_id, 'batch', :filename, :bytes, :storage_key)
-""")
+def retry(account_id: UUID, batch_id: str) -> Batch:
+    """Has the rows of an ended batch that failed, expired or were cancelled run again; those that succeeded stay, and
+    those that were never worth a call. `queue.enqueue_retry` has them made pending. Raises NotFound, and Conflict when
+    the batch has not ended, its rows are gone, or there is nothing to run again."""
+    batch = get(account_id, batch_id)
+    if batch.state not in ENDED_STATES:
+        raise Conflict(f"The batch has not ended: it is {batch.state}.", param="batch_id")
+    if batch.purged_at is not None:
+        raise Conflict("The batch's rows have been deleted: their time to be kept is over.", param="batch_id")
+    parameters = {
+        "account_id": account_id,
+        "batch_id": batch.id,
+        "expires_at": datetime.now(UTC) + window(batch.completion_window),
+    }
+    with as_account(account_id) as connection:
+        if connection.execute(_RETRY, parameters).rowcount == 0:
+            raise Conflict("The batch has no row that could run again.", param="batch_id")
+    return get(account_id, batch_id)
+
 
 _INSERT = text("""
     INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, input, input_file_id, state,
-        expires_at)
-    VALUES (:id, :account_id, :api_key_id, :plan, 'csv', '/v1/chat/completions', :model, CAST(:metadata AS jsonb),
-        CAST(:input AS jsonb), :file_id, 'validating', :expires_at)
+        completion_window, on_error, results_seconds, expires_at)
+    VALUES (:id, :account_id, :api_key_id, :plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
+        CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds,
+        :expires_at)
 """)
 
+# A file that its customer deleted is no longer named, but is still read by what began before.
 _SELECT = """
     SELECT b.id, b.kind, b.endpoint, b.model, b.metadata, b.input, b.input_file_id, f.storage_key AS input_key,
-        f.filename AS input_filename, b.errors, b.error_count, b.state, b.total, b.cursor, b.succeeded, b.failed,
-        b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost, b.rate, b.rate_at,
-        b.created_at, b.in_progress_at, b.started_at, b.cancelling_at, b.ended_at, b.expires_at,
-        clock_timestamp() AS read_at
+        f.filename AS input_filename, b.completion_window, b.on_error, b.output_file_id, b.error_file_id,
+        b.output_bytes, b.error_bytes, b.errors, b.error_count, b.error_counts, b.state, b.total, b.cursor, b.succeeded,
+        b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost, b.rate,
+        b.rate_at, b.created_at, b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
+        b.expires_at, b.purged_at, clock_timestamp() AS read_at
     FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
     WHERE b.account_id = :account_id AND b.kind <> 'single'
 """
@@ -187,4 +274,14 @@ _CANCEL = text("""
         state = CASE state WHEN 'validating' THEN 'cancelled' ELSE 'cancelling' END,
         ended_at = CASE state WHEN 'validating' THEN now() END
     WHERE id = :batch_id AND account_id = :account_id AND kind <> 'single' AND state IN ('validating', 'in_progress')
+""")
+
+# The rows are made pending by a worker: until then the batch stands as it was, but for its state.
+_RETRY = text(f"""
+    UPDATE batches SET state = 'in_progress', retrying = true, expires_at = :expires_at, ended_at = NULL,
+        cancelling_at = NULL, expiring_at = NULL, results_expire_at = NULL
+    WHERE id = :batch_id AND account_id = :account_id AND state IN ('completed', 'cancelled', 'expired')
+        AND results_expire_at > clock_timestamp()
+        AND (cancelled > 0 OR expired > 0 OR failed > 0 AND EXISTS (
+            SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN}))
 """)

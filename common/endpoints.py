@@ -20,15 +20,25 @@ def check_body(endpoint: str, body: dict[str, Any], param: str = "body") -> None
     the provider says itself: its 400 becomes the job's failure."""
     model = body.get("model")
     if not isinstance(model, str) or not model.strip():
-        raise InvalidRequest("The body needs a model: a string that is not empty.", param=f"{param}.model")
+        raise InvalidRequest(
+            "The body needs a model: a string that is not empty.", param=f"{param}.model", code="missing_model"
+        )
     if len(model) > MAX_MODEL_CHARACTERS or not is_storable(model):
-        raise InvalidRequest("The model's name is too long or not valid text.", param=f"{param}.model")
+        raise InvalidRequest(
+            "The model's name is too long or not valid text.", param=f"{param}.model", code="model_not_found"
+        )
     field = PROMPT_FIELDS[endpoint]
     prompt = body.get(field)
     if not isinstance(prompt, (str, list)) or (field == "messages" and isinstance(prompt, str)):
         kind = "a list" if field == "messages" else "a string or a list"
-        raise InvalidRequest(f"A body for {endpoint} needs {field}: {kind}.", param=f"{param}.{field}")
+        raise InvalidRequest(
+            f"A body for {endpoint} needs {field}: {kind}.", param=f"{param}.{field}", code="invalid_prompt"
+        )
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
-        raise InvalidRequest(f"The prompt is empty: put something in {field}.", param=f"{param}.{field}")
+        raise InvalidRequest(
+            f"The prompt is empty: put something in {field}.", param=f"{param}.{field}", code="invalid_prompt"
+        )
     if body.get("stream"):
-        raise InvalidRequest("A job's answer is stored whole: leave stream out.", param=f"{param}.stream")
+        raise InvalidRequest(
+            "A job's answer is stored whole: leave stream out.", param=f"{param}.stream", code="stream_not_supported"
+        )

@@ -86,8 +86,13 @@ def enqueue_ingest(batch_id: UUID) -> None:
 
 
 def enqueue_close(batch_id: UUID) -> None:
-    """Asks a worker to end the rows of a cancelled batch that never started."""
+    """Asks a worker to end the rows of a stopped batch that never started."""
     _enqueue_task("worker.tasks.close", batch_id)
+
+
+def enqueue_retry(batch_id: UUID) -> None:
+    """Asks a worker to make rows of an ended batch pending again."""
+    _enqueue_task("worker.tasks.retry", batch_id)
 
 
 def _enqueue_task(name: str, batch_id: UUID) -> None:

@@ -1,18 +1,25 @@
 """Reading the outcomes of a batch in input order, a page at a time: no transaction stays open while a customer
 downloads, however slowly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection as PsycopgConnection
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from common.database import as_account
+from common.errors import InvalidRequest
+from common.files import Shows
+
+# Of a row `r` that did not succeed: whether it may next time. What ingest failed never will.
+MAY_RUN_AGAIN = "(r.outcome IN ('cancelled', 'expired') OR r.outcome = 'failed' AND r.attempts > 0)"
 
 PAGE_ROWS = 2_000
 FIRST_PAGE_ROWS = 100
+SPARSE_PAGE_ROWS = 50_000
 PAGE_BYTES = 8 * 2**20
 ROW_BYTES = 500
 
@@ -21,6 +28,7 @@ class Row(NamedTuple):
     """A job of a batch with its outcome, None while it has none. `cost` is in nano-dollars."""
 
     body: bytes | None
+    seq: int
     custom_id: str
     outcome: str | None
     status_code: int | None
@@ -37,40 +45,107 @@ class Row(NamedTuple):
 CsvRow = tuple[bytes | None, str, str]
 
 
+class LineRow(NamedTuple):
+    """What a line of an output or error file shows; see output_lines."""
+
+    body: bytes | None
+    seq: int
+    custom_id: str
+    status_code: int | None
+    request_id: str | None
+    error_code: str | None
+    error_message: str | None
+
+
 def stream(account_id: UUID, batch_id: UUID, total: int) -> Iterator[Row]:
     """Every row of a batch of `total` rows once, in input order."""
-    return map(Row._make, _stream(_ROWS, account_id, batch_id, total))
+    parameters = {"account_id": account_id, "batch_id": batch_id}
+    return map(Row._make, _stream(_ROWS, parameters, 0, total, PAGE_ROWS))
 
 
 def stream_csv(account_id: UUID, batch_id: UUID, total: int) -> Iterator[CsvRow]:
     """As stream, of what a result CSV shows."""
-    return _stream(_CSV_ROWS, account_id, batch_id, total)
+    return _stream(_CSV_ROWS, {"account_id": account_id, "batch_id": batch_id}, 0, total, PAGE_ROWS)
 
 
-def _stream(query: str, account_id: UUID, batch_id: UUID, total: int) -> Iterator[Any]:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The finished beginning of a batch: every row below `end` has its outcome. Of those, `lines` are in the file, and
+    the one at the offset that was asked for, if there is one, is of row `first`."""
+
+    end: int
+    lines: int
+    first: int
+
+
+def beginning(account_id: UUID, batch_id: UUID, shows: Shows, offset: int) -> Beginning:
+    """How far the file of a batch that runs can be read in input order, and where to start."""
+    parameters = {"account_id": account_id, "batch_id": batch_id, "offset": offset, "succeeded": shows == "outputs"}
+    with as_account(account_id) as connection:
+        found = connection.execute(_BEGINNING, parameters).one()
+    return Beginning(found.end_seq, found.lines, found.end_seq if found.first_seq is None else found.first_seq)
+
+
+def stream_lines(account_id: UUID, batch_id: UUID, shows: Shows, first: int, end: int) -> Iterator[LineRow]:
+    """The rows from `first` to before `end` that a batch's output or error file shows, in input order."""
+    parameters = {"account_id": account_id, "batch_id": batch_id, "succeeded": shows == "outputs"}
+    # Errors are few: more rows are looked through at a time.
+    page_rows = PAGE_ROWS if shows == "outputs" else SPARSE_PAGE_ROWS
+    return map(LineRow._make, _stream(_LINES, parameters, first, end, page_rows))
+
+
+def _stream(query: str, parameters: dict[str, Any], first: int, end: int, max_rows: int) -> Iterator[Any]:
     """While one page is used the next is read. The first column is the body, by which pages are measured."""
-    if total == 0:
+    if first >= end:
         return
     with ThreadPoolExecutor(1, "results") as reader:
-        first, rows = 0, FIRST_PAGE_ROWS
-        coming = reader.submit(_page, query, account_id, batch_id, first, rows)
+        rows = FIRST_PAGE_ROWS
+        coming = reader.submit(_page, query, parameters, first, min(end, first + rows))
         while True:
             page = coming.result()
             first += rows
-            if first >= total:
+            if first >= end:
                 break
             # The next page is as many rows as fit, if they are like these: an answer may be a word or a book.
             row_bytes = ROW_BYTES + sum(len(row[0] or b"") for row in page) // max(1, len(page))
-            rows = max(1, min(PAGE_ROWS, PAGE_BYTES // row_bytes))
-            coming = reader.submit(_page, query, account_id, batch_id, first, rows)
+            rows = max(1, min(max_rows, PAGE_BYTES // row_bytes))
+            coming = reader.submit(_page, query, parameters, first, min(end, first + rows))
             yield from page
     yield from page
 
 
-def _page(query: str, account_id: UUID, batch_id: UUID, first: int, rows: int) -> list[tuple[Any, ...]]:
-    parameters = {"account_id": account_id, "batch_id": batch_id, "first": first, "end": first + rows}
+def _page(query: str, parameters: dict[str, Any], first: int, end: int) -> list[tuple[Any, ...]]:
+    with as_account(parameters["account_id"]) as connection:
+        return _fetch(connection, query, parameters | {"first": first, "end": end})
+
+
+def row_id(batch_id: UUID, seq: int) -> str:
+    """What names a row in the output file and in lists."""
+    return f"batch_req_{batch_id.hex}_{seq}"
+
+
+def parse_row_id(batch_id: UUID, shown: str) -> int:
+    """The number of a row of this batch. Raises InvalidRequest for what names none."""
+    digits = shown.removeprefix(f"batch_req_{batch_id.hex}_")
+    if digits != shown and digits.isascii() and digits.isdigit() and len(digits) < 10:
+        return int(digits)
+    raise InvalidRequest("after is the id of the last row of the page before.", param="after")
+
+
+def list_page(
+    account_id: UUID, batch_id: UUID, custom_id: str | None, status: str | None, after: int, limit: int
+) -> Sequence[Row]:
+    """Up to `limit` rows in input order, those behind row `after`, of one custom_id or one status where wanted."""
+    parameters = {
+        "account_id": account_id,
+        "batch_id": batch_id,
+        "custom_id": custom_id,
+        "status": status,
+        "after": after,
+        "limit": limit,
+    }
     with as_account(account_id) as connection:
-        return _fetch(connection, query, parameters)
+        return [Row._make(row) for row in connection.execute(_LIST, parameters)]
 
 
 def _fetch(connection: Connection, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -91,11 +166,41 @@ _PAGE = """
     ORDER BY j.seq
 """
 
-_ROWS = f"""
-    SELECT r.body, j.custom_id, r.outcome, r.status_code, r.error_code, r.error_message, r.request_id,
+_ROW = """
+    SELECT r.body, j.seq, j.custom_id, r.outcome, r.status_code, r.error_code, r.error_message, r.request_id,
         u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost
-    {_PAGE}
 """
+
+_ROWS = f"{_ROW} {_PAGE}"
+
+_LIST = text(f"""
+    {_ROW} FROM jobs j
+    LEFT JOIN results r ON r.batch_id = j.batch_id AND r.seq = j.seq
+    LEFT JOIN usage_records u ON u.batch_id = j.batch_id AND u.seq = j.seq
+    WHERE j.account_id = :account_id AND j.batch_id = :batch_id AND j.seq > :after
+        AND (CAST(:custom_id AS text) IS NULL OR j.custom_id = :custom_id)
+        AND (CAST(:status AS text) IS NULL OR coalesce(r.outcome, 'pending') = :status)
+    ORDER BY j.seq LIMIT :limit
+""")
+
+_LINES = """
+    SELECT r.body, r.seq, j.custom_id, r.status_code, r.request_id, r.error_code, r.error_message
+    FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.seq = r.seq AND j.batch_id = %(batch_id)s
+        AND j.seq >= %(first)s AND j.seq < %(end)s
+    WHERE r.account_id = %(account_id)s AND r.batch_id = %(batch_id)s AND r.seq >= %(first)s AND r.seq < %(end)s
+        AND (r.outcome = 'succeeded') = %(succeeded)s
+    ORDER BY r.seq
+"""
+
+_BEGINNING = text("""
+    WITH shown AS (
+        SELECT r.seq FROM results r, (SELECT finished_beginning(:batch_id) AS end_seq) AS found
+        WHERE r.account_id = :account_id AND r.batch_id = :batch_id AND r.seq < found.end_seq
+            AND (r.outcome = 'succeeded') = :succeeded
+    )
+    SELECT finished_beginning(:batch_id) AS end_seq, (SELECT count(*) FROM shown) AS lines,
+        (SELECT seq FROM shown ORDER BY seq OFFSET :offset LIMIT 1) AS first_seq
+""")
 
 # Written by PostgreSQL, whose process has time while Python writes the page before: status, error, prompt_tokens,
 # completion_tokens, cost in dollars. concat() writes NULL as nothing.

@@ -51,6 +51,7 @@ def take(plan: str = "pro", rows: int = 64, worker: str = "worker A") -> list[Cl
 def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> Outcome:
     """An outcome of a row of a claim, as a call would give it."""
     now = datetime.now(UTC)
+    job = next(job for job in claim.jobs if job.seq == seq)
     succeeded: dict[str, Any] = {
         "status_code": 200, "body": b'{"choices": []}', "error_code": None, "error_message": None,
         "model": "sim", "usage": USAGE, "price": PRICE,
@@ -59,7 +60,7 @@ def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> O
         "status_code": 400, "body": b"no", "error_code": "bad", "error_message": "It is bad.",
     }  # fmt: skip
     common: dict[str, Any] = {
-        "claim": claim, "seq": seq, "kind": kind, "attempts": 1, "provider": "test", "request_id": "req_1",
+        "claim": claim, "job": job, "kind": kind, "attempts": 1, "provider": "test", "request_id": "req_1",
         "started_at": now, "finished_at": now,
     }  # fmt: skip
     return Outcome(**common | (succeeded if kind == "succeeded" else failed) | fields)

@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 
 from common import logs
 from common.settings import settings
-from web import batches, cli, errors, health, jobs
+from web import batches, cli, errors, files, health, jobs, models
 
 log = logging.getLogger("web.access")
 
@@ -23,8 +23,11 @@ def create_app() -> Flask:
     app.before_request(_begin)
     app.after_request(_end)
     errors.register(app)
-    for blueprint in (health.blueprint, jobs.blueprint, batches.blueprint):
-        app.register_blueprint(blueprint)
+    app.register_blueprint(health.blueprint)
+    for blueprint in (jobs.blueprint, batches.blueprint, files.blueprint, models.blueprint):
+        app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
+        # Some clients of the Batch API leave the version out.
+        app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     for group in (cli.accounts_group, cli.keys_group):
         app.cli.add_command(group)
     return app

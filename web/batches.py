@@ -1,75 +1,114 @@
 """/v1/batches: many jobs submitted together."""
 
 from typing import Any, BinaryIO, cast
+from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.datastructures import FileStorage
 
-from common import batches, csv_dialect, ids, json_text, queue
+from common import batch_source, batches, csv_dialect, estimates, files, ids, queue, results
 from common.batch_input import CsvInput
+from common.batches import Options
 from common.errors import Conflict, InvalidRequest
-from web import downloads, forms, render
+from common.intake import Intake
+from common.plans import PLANS
+from web import downloads, forms, render, uploads
 from web.auth import caller, requires
 
-blueprint = Blueprint("batches", __name__, url_prefix="/v1/batches")
+blueprint = Blueprint("batches", __name__, url_prefix="/batches")
 
-# A form's fields are text; these are read as JSON, and a field that is none is left for the form to name.
 JSON_FIELDS = frozenset({"max_tokens", "max_completion_tokens", "temperature", "response_format", "metadata"})
-MAX_FILENAME_CHARACTERS = 255
+CSV_CURE = "a CSV as file, with the fields model and prompt."
+ROW_STATUSES = ("pending", "succeeded", "failed", "cancelled", "expired")
 
 
 @blueprint.post("")
 @requires("batches")
 def create() -> tuple[Response, int]:
-    """Accepts a CSV of prompts: 202 with a batch that is being validated."""
-    if request.mimetype != "multipart/form-data":
-        raise InvalidRequest("Send a multipart form: a CSV as file, with the fields model and prompt.", param="file")
-    upload = _upload()
-    content = cast(BinaryIO, upload.stream)
-    form = forms.parse(forms.CsvBatch, _fields())
-    csv_input = CsvInput(csv_dialect.detect(content), form.prompt, form.system, form.body_fields())
-    # Made here for its errors alone: ingest makes it again where the rows are.
-    csv_input.body_template(form.model)
-    batch_id = batches.create_from_csv(caller(), form.model, csv_input, _filename(upload), content, form.metadata)
+    """Accepts a batch, which is validated behind the answer: of a file or of requests, as the Batch API has it (200),
+    or of a CSV of prompts (202)."""
+    if request.mimetype == "application/json":
+        batch_id, status = _create(), 200
+    else:
+        batch_id, status = _create_from_csv(), 202
     queue.enqueue_ingest(batch_id)
     shown_id = ids.show("batch_", batch_id)
     response = jsonify(render.batch(batches.get(caller().account_id, shown_id)))
     response.headers["Location"] = f"/v1/batches/{shown_id}"
-    return response, 202
+    return response, status
 
 
-def _upload() -> FileStorage:
-    """The one file of the form. Raises InvalidRequest."""
-    unknown = [name for name in request.files if name != "file"]
-    if unknown:
-        raise InvalidRequest(f"There is no file field {unknown[0]!r} here: the CSV goes into 'file'.", param=unknown[0])
-    uploads = request.files.getlist("file")
-    if len(uploads) != 1:
-        raise InvalidRequest("Send one CSV file in the field 'file'.", param="file", code="missing")
-    return uploads[0]
+def _create() -> UUID:
+    form = _form()
+    if form.requests is not None:
+        return batches.create_inline(caller(), _options(form, "inline"), form.requests)
+    return batches.create(caller(), _options(form, "jsonl"), form.input_file_id or "")
 
 
-def _fields() -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, values in request.form.lists():
-        if len(values) > 1:
-            raise InvalidRequest(f"{name} is there {len(values)} times: send it once.", param=name)
-        fields[name] = _json_or_text(values[0]) if name in JSON_FIELDS else values[0]
-    return fields
+def _form() -> forms.CreateBatch:
+    """What a JSON body says. Raises InvalidRequest."""
+    form = forms.parse(forms.CreateBatch, forms.json_object())
+    if (form.input_file_id is None) == (form.requests is None):
+        message = "Send either input_file_id, the id of an uploaded file, or requests, a list."
+        raise InvalidRequest(message, param="input_file_id", code="missing")
+    batches.window(form.completion_window)
+    return form
 
 
-def _json_or_text(value: str) -> Any:
-    try:
-        return json_text.loads(value)
-    except ValueError:
-        return value
-
-
-def _filename(upload: FileStorage) -> str:
-    name = (upload.filename or "upload.csv").encode("utf-8", "replace").decode()
-    return (
-        "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:] or "upload.csv"
+def _options(form: forms.CreateBatch, kind: Any) -> Options:
+    expiry = form.output_expires_after
+    return Options(
+        kind=kind,
+        endpoint=form.endpoint,
+        completion_window=form.completion_window,
+        on_error=form.on_error,
+        results_seconds=expiry.seconds if expiry is not None else None,
+        metadata=form.metadata,
     )
+
+
+def _create_from_csv() -> UUID:
+    upload = uploads.one_file(CSV_CURE)
+    form, csv_input, content = _read_csv()
+    filename = uploads.filename(upload, "upload.csv")
+    return batches.create_from_csv(caller(), form.model, csv_input, filename, content, form.metadata)
+
+
+def _read_csv() -> tuple[forms.CsvBatch, CsvInput, BinaryIO]:
+    content = cast(BinaryIO, uploads.one_file(CSV_CURE).stream)
+    form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS))
+    csv_input = CsvInput(csv_dialect.detect(content), form.prompt, form.system, form.body_fields())
+    # Made here for its errors alone: ingest makes it again where the rows are.
+    csv_input.body_template(form.model)
+    return form, csv_input, content
+
+
+@blueprint.post("/estimate")
+@requires("batches")
+def estimate() -> Response:
+    """What a batch would be, with all its errors; sent as for its creation."""
+    intake, endpoint = _intake() if request.mimetype == "application/json" else _csv_intake()
+    found = estimates.estimate(caller().account_id, intake, endpoint)
+    return jsonify(render.estimate(found, PLANS[caller().plan]))
+
+
+def _intake() -> tuple[Intake, str]:
+    form = _form()
+    if form.requests is not None:
+        open_input = batch_source.sent(batches.as_jsonl(form.endpoint, form.requests))
+    else:
+        file = files.get(caller().account_id, form.input_file_id or "")
+        open_input = batch_source.stored(file.storage_key)
+    skip = form.on_error == "skip"
+    return batch_source.intake(open_input, plan=caller().plan, endpoint=form.endpoint, skip=skip), form.endpoint
+
+
+def _csv_intake() -> tuple[Intake, str]:
+    form, csv_input, content = _read_csv()
+    open_input, endpoint = batch_source.sent(content), "/v1/chat/completions"
+    intake = batch_source.intake(
+        open_input, plan=caller().plan, endpoint=endpoint, model=form.model, csv_input=csv_input.to_json()
+    )
+    return intake, endpoint
 
 
 @blueprint.get("")
@@ -87,15 +126,27 @@ def get(batch_id: str) -> Response:
 
 @blueprint.get("/<batch_id>/results")
 @requires("batches")
-def results(batch_id: str) -> Response:
-    """Every row in input order, ended or not, as CSV or JSON lines."""
+def list_results(batch_id: str) -> Response:
+    """A page of rows in input order; with `format`, every row as CSV or JSON lines."""
     batch = batches.get(caller().account_id, batch_id)
-    form = request.args.get("format", "csv" if batch.kind == "csv" else "jsonl")
-    if form not in downloads.FORMATS:
-        raise InvalidRequest(f"format is one of {', '.join(downloads.FORMATS)}.", param="format")
     if batch.state == "validating":
         raise Conflict("The batch is still being validated: its rows are not known yet.", param="batch_id")
+    form = request.args.get("format")
+    if form is None:
+        return _page_of_results(batch)
+    if form not in downloads.FORMATS:
+        raise InvalidRequest(f"format is one of {', '.join(downloads.FORMATS)}.", param="format")
     return downloads.response(caller().account_id, batch, form)
+
+
+def _page_of_results(batch: batches.Batch) -> Response:
+    limit, after = forms.page(forms.MAX_RESULTS_PAGE)
+    status, custom_id = request.args.get("status"), request.args.get("custom_id")
+    if status is not None and status not in ROW_STATUSES:
+        raise InvalidRequest(f"status is one of {', '.join(ROW_STATUSES)}.", param="status")
+    seq = -1 if after is None else results.parse_row_id(batch.id, after)
+    rows = results.list_page(caller().account_id, batch.id, custom_id, status, seq, limit + 1)
+    return jsonify(render.page(rows, limit, lambda row: render.listed_row(batch, row)))
 
 
 @blueprint.post("/<batch_id>/cancel")
@@ -104,4 +155,13 @@ def cancel(batch_id: str) -> Response:
     batch = batches.cancel(caller().account_id, batch_id)
     if batch.state == "cancelling":
         queue.enqueue_close(batch.id)
+    return jsonify(render.batch(batch))
+
+
+@blueprint.post("/<batch_id>/retry")
+@requires("batches")
+def retry(batch_id: str) -> Response:
+    """Has the rows that failed, expired or were cancelled run again."""
+    batch = batches.retry(caller().account_id, batch_id)
+    queue.enqueue_retry(batch.id)
     return jsonify(render.batch(batch))

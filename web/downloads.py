@@ -8,27 +8,76 @@ from uuid import UUID
 
 from flask import Response
 
-from common import csv_results, csv_rows, results, storage
+from common import batches, csv_results, csv_rows, ids, results, storage
 from common.batch_input import CsvInput
-from common.batches import Batch
+from common.batches import ENDED_STATES, Batch
 from common.csv_dialect import CsvDialect
 from common.csv_text import joined
-from common.money import format_nano_dollars
+from common.errors import NotFound
+from common.files import File
+from common.output_lines import line
 from common.outputs import output_text
-from common.results import CsvRow, Row
-from web.render import provider_answer
+from common.results import CsvRow, LineRow, Row
+from web import render
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 CHUNK_BYTES = 64 * 1024
+
+
+def stored(file: File) -> Response:
+    """An uploaded file as it came."""
+    if file.storage_key is None:
+        raise NotFound(f"The file {file.shown_id} is not stored.", param="file_id")
+    content = storage.open_content(file.storage_key)
+    chunks = iter(lambda: content.read(CHUNK_BYTES), b"")
+    answer = Response(chunks, content_type="application/octet-stream")
+    answer.call_on_close(content.close)
+    answer.content_length = file.bytes
+    return _named(answer, file.filename)
+
+
+def lines(account_id: UUID, file: File, offset: int) -> Response:
+    """An output or error file from the line after `offset`: whole when its batch has ended, else its finished
+    beginning. Headers tell how many lines there are by now, and whether more will come."""
+    if file.shows is None or file.batch_id is None:
+        raise NotFound(f"The file {file.shown_id} shows no batch.", param="file_id")
+    batch = batches.get(account_id, ids.show("batch_", file.batch_id))
+    ended = batch.state in ENDED_STATES
+    if ended and offset == 0:
+        count = batch.succeeded if file.shows == "outputs" else batch.ended_rows - batch.succeeded
+        first, end = 0, batch.total
+    else:
+        found = results.beginning(account_id, batch.id, file.shows, offset)
+        count, first, end = found.lines, found.first, found.end
+    rows = results.stream_lines(account_id, batch.id, file.shows, first, end)
+    answer = Response(_output_lines(batch.id, rows), content_type="application/octet-stream")
+    if ended and offset == 0:
+        answer.content_length = file.bytes
+    answer.headers["X-Incomplete"] = "false" if ended else "true"
+    answer.headers["X-Last-Line"] = str(count)
+    return _named(answer, file.filename)
+
+
+def _output_lines(batch_id: UUID, rows: Iterator[LineRow]) -> Iterator[bytes]:
+    chunk = bytearray()
+    for body, seq, custom_id, status_code, request_id, error_code, error_message in rows:
+        chunk += line(batch_id, seq, custom_id, status_code, request_id, body, error_code, error_message)
+        if len(chunk) >= CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
 
 
 def response(account_id: UUID, batch: Batch, form: str) -> Response:
     """The batch's every row once, in input order; rows without an outcome say that they are pending."""
     rows = account_id, batch.id, batch.total
     chunks = _csv(batch, results.stream_csv(*rows)) if form == "csv" else _jsonl(batch, results.stream(*rows))
-    answer = Response(chunks, content_type=FORMATS[form])
     stem = PurePosixPath(batch.input_filename or batch.shown_id).stem
-    answer.headers.set("Content-Disposition", "attachment", **_names(f"{stem}-results.{form}"))
+    return _named(Response(chunks, content_type=FORMATS[form]), f"{stem}-results.{form}")
+
+
+def _named(answer: Response, filename: str) -> Response:
+    answer.headers.set("Content-Disposition", "attachment", **_names(filename))
     return answer
 
 
@@ -65,30 +114,8 @@ def _own_rows(key: str, dialect: CsvDialect) -> Iterator[str]:
 def _jsonl(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
     chunk = bytearray()
     for row in rows:
-        chunk += _line(batch.endpoint, row)
+        chunk += json.dumps(render.row(batch.endpoint, row)).encode() + b"\n"
         if len(chunk) >= CHUNK_BYTES:
             yield bytes(chunk)
             chunk.clear()
     yield bytes(chunk)
-
-
-def _line(endpoint: str, row: Row) -> bytes:
-    answer = provider_answer(row.body)
-    line = {
-        "custom_id": row.custom_id,
-        "status": row.outcome or "pending",
-        "output": output_text(endpoint, row.body) if row.outcome == "succeeded" else None,
-        "response": {"status_code": row.status_code, "request_id": row.request_id, "body": answer}
-        if row.status_code is not None
-        else None,
-        "error": {"code": row.error_code, "message": row.error_message} if row.error_code else None,
-        "usage": {
-            "prompt_tokens": row.prompt_tokens,
-            "cached_tokens": row.cached_tokens,
-            "completion_tokens": row.completion_tokens,
-        }
-        if row.prompt_tokens is not None
-        else None,
-        "cost": format_nano_dollars(row.cost) if row.cost is not None else None,
-    }
-    return json.dumps(line).encode() + b"\n"

@@ -6,6 +6,7 @@ from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from common import json_text
+from common.batches import DEFAULT_WINDOW
 from common.endpoints import MAX_MODEL_CHARACTERS
 from common.errors import InvalidRequest, TooLarge
 from common.settings import settings
@@ -13,6 +14,8 @@ from common.settings import settings
 FormT = TypeVar("FormT", bound="Form")
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+MAX_FILES_PAGE = 10_000
+MAX_RESULTS_PAGE = 1_000
 MAX_TEMPLATE_CHARACTERS = 100_000
 MAX_NESTING = 100
 
@@ -116,6 +119,32 @@ class CsvBatch(Sampling):
     metadata: Metadata | None = None
 
 
+class ExpiresAfter(Form):
+    """How long something is kept, from its creation on."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+
+
+class UploadFile(Form):
+    """The fields beside an uploaded file."""
+
+    purpose: Literal["batch"]
+    expires_after: ExpiresAfter | None = None
+
+
+class CreateBatch(Form):
+    """A batch of an uploaded file, or of the requests that it holds itself."""
+
+    input_file_id: str | None = None
+    requests: Annotated[list[Any], Field(min_length=1)] | None = None
+    endpoint: Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+    completion_window: str = DEFAULT_WINDOW
+    on_error: Literal["fail", "skip"] = "fail"
+    metadata: Metadata | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
 def parse(form: type[FormT], value: object) -> FormT:
     """The value as a form. Raises InvalidRequest naming the first field that is wrong."""
     try:
@@ -157,9 +186,14 @@ def json_object() -> dict[str, Any]:
     return value
 
 
-def page() -> tuple[int, str | None]:
-    """`limit` (0 to 100, default 20) and `after` of a list request. Raises InvalidRequest."""
-    shown = request.args.get("limit", str(DEFAULT_PAGE))
-    if not (shown.isascii() and shown.isdigit() and len(shown) <= 3 and int(shown) <= MAX_PAGE):
-        raise InvalidRequest(f"limit is a whole number from 0 to {MAX_PAGE}.", param="limit")
-    return int(shown), request.args.get("after")
+def page(largest: int = MAX_PAGE, default: int = DEFAULT_PAGE) -> tuple[int, str | None]:
+    """`limit` (0 to `largest`) and `after` of a list request. Raises InvalidRequest."""
+    return whole_number("limit", default=default, largest=largest), request.args.get("after")
+
+
+def whole_number(name: str, default: int, largest: int = 2**31 - 1) -> int:
+    """A whole number of the query, from 0. Raises InvalidRequest."""
+    shown = request.args.get(name, str(default))
+    if not (shown.isascii() and shown.isdigit() and len(shown) <= 10 and int(shown) <= largest):
+        raise InvalidRequest(f"{name} is a whole number from 0 to {largest}.", param=name)
+    return int(shown)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, jsonify, request
 
 from common import ids, jobs, queue
 from common.endpoints import check_body
@@ -10,7 +10,7 @@ from common.errors import InvalidRequest
 from web import forms, render, waiting
 from web.auth import caller, requires
 
-blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+blueprint = Blueprint("jobs", __name__, url_prefix="/jobs")
 
 
 @blueprint.post("")
@@ -27,7 +27,7 @@ def submit() -> tuple[Response, int]:
     else:
         job = waiting.until_ended(caller().account_id, job_id, batch_id, seconds)
     response = jsonify(render.job(job))
-    response.headers["Location"] = url_for("jobs.get", job_id=job_id)
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
     return response, 200 if seconds is not None and job.status in jobs.ENDED else 202

@@ -1,6 +1,7 @@
 """How things look in the API's JSON."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -8,9 +9,14 @@ from pydantic_core import from_json
 
 from common import ids, json_text
 from common.batches import Batch
+from common.estimates import ASSUMED_MAX_OUTPUT_TOKENS, BYTES_PER_TOKEN, Estimate
+from common.files import File
 from common.jobs import Job
+from common.models import Model
 from common.money import format_nano_dollars
 from common.outputs import output_text
+from common.plans import Plan
+from common.results import Row, row_id
 
 T = TypeVar("T")
 
@@ -80,9 +86,60 @@ def provider_answer(body: bytes | None) -> Any:
         return body.decode("utf-8", "replace")
 
 
+def row(endpoint: str, found: Row) -> dict[str, Any]:
+    """A row of a batch with its outcome."""
+    return {
+        "custom_id": found.custom_id,
+        "status": found.outcome or "pending",
+        "output": output_text(endpoint, found.body) if found.outcome == "succeeded" else None,
+        "response": {
+            "status_code": found.status_code,
+            "request_id": found.request_id,
+            "body": provider_answer(found.body),
+        }
+        if found.status_code is not None
+        else None,
+        "error": {"code": found.error_code, "message": found.error_message} if found.error_code else None,
+        "usage": {
+            "prompt_tokens": found.prompt_tokens,
+            "cached_tokens": found.cached_tokens,
+            "completion_tokens": found.completion_tokens,
+        }
+        if found.prompt_tokens is not None
+        else None,
+        "cost": format_nano_dollars(found.cost) if found.cost is not None else None,
+    }
+
+
+def listed_row(batch: Batch, found: Row) -> dict[str, Any]:
+    return {"id": row_id(batch.id, found.seq), "object": "batch.result"} | row(batch.endpoint, found)
+
+
+def file(found: File) -> dict[str, Any]:
+    return {
+        "id": found.shown_id,
+        "object": "file",
+        "bytes": found.bytes,
+        "created_at": unix(found.created_at),
+        "expires_at": unix(found.expires_at),
+        "filename": found.filename,
+        "purpose": found.purpose,
+        "status": "processed",
+    }
+
+
+def model(found: Model) -> dict[str, Any]:
+    return {"id": found.id, "object": "model", "created": found.created, "owned_by": found.owned_by}
+
+
+# A batch whose time is over delivers what finished: clients of the Batch API know that as finalizing.
+SHOWN_STATES = {"expiring": "finalizing"}
+
+
 def batch(found: Batch) -> dict[str, Any]:
     ended = unix(found.ended_at)
-    in_flight = found.total - found.ended_rows
+    # Clients take a missing file id for "nothing there": no output once the batch has ended without any.
+    has_output = found.succeeded > 0 or found.ended_at is None
     return {
         "id": found.shown_id,
         "object": "batch",
@@ -90,13 +147,20 @@ def batch(found: Batch) -> dict[str, Any]:
         "endpoint": found.endpoint,
         "model": found.model,
         "input_file_id": ids.show("file-", found.input_file_id) if found.input_file_id else None,
-        "completion_window": "24h",
-        "status": found.state,
-        "errors": {"object": "list", "data": found.errors, "total": found.error_count} if found.errors else None,
-        "request_counts": {"total": found.total, "completed": found.succeeded, "failed": found.failed},
+        "completion_window": found.completion_window,
+        "on_error": found.on_error,
+        "status": SHOWN_STATES.get(found.state, found.state),
+        "output_file_id": ids.show("file-", found.output_file_id) if found.output_file_id and has_output else None,
+        "error_file_id": ids.show("file-", found.error_file_id) if found.error_file_id and found.error_bytes else None,
+        "errors": line_errors(found.errors, found.error_count, found.error_counts) if found.errors else None,
+        "request_counts": {
+            "total": found.total,
+            "completed": found.succeeded,
+            "failed": found.failed + found.cancelled + found.expired,
+        },
         "counts": {
             "total": found.total,
-            "pending": in_flight,
+            "pending": found.total - found.ended_rows,
             "succeeded": found.succeeded,
             "failed": found.failed,
             "cancelled": found.cancelled,
@@ -116,11 +180,55 @@ def batch(found: Batch) -> dict[str, Any]:
         "created_at": unix(found.created_at),
         "in_progress_at": unix(found.in_progress_at),
         "expires_at": unix(found.expires_at),
+        "finalizing_at": unix(found.expiring_at) or (ended if found.state == "completed" else None),
         "cancelling_at": unix(found.cancelling_at),
         "completed_at": ended if found.state == "completed" else None,
         "failed_at": ended if found.state == "failed" else None,
         "cancelled_at": ended if found.state == "cancelled" else None,
         "expired_at": ended if found.state == "expired" else None,
+    }
+
+
+def line_errors(shown: Sequence[dict[str, Any]], total: int, counts: dict[str, int] | None) -> dict[str, Any]:
+    return {"object": "list", "data": list(shown), "total": total, "counts": counts or {}}
+
+
+def estimate(found: Estimate, plan: Plan) -> dict[str, Any]:
+    refused = bool(found.error_counts)
+    shares = found.models.values()
+    priced = [share for share in shares if share.min_cost is not None]
+    errors = [asdict(error) for error in found.errors]
+    return {
+        "object": "batch.estimate",
+        "valid": not refused,
+        "errors": line_errors(errors, sum(found.error_counts.values()), found.error_counts) if refused else None,
+        "rows": found.rows,
+        "failing_rows": found.failing_rows,
+        "tokens": {
+            "prompt": sum(share.prompt_tokens for share in shares),
+            "max_output": sum(share.max_output_tokens for share in shares),
+            "rows_without_max_tokens": sum(share.rows_without_bound for share in shares),
+            "basis": f"prompts: {BYTES_PER_TOKEN} bytes a token; a row without a bound counts as "
+            f"{ASSUMED_MAX_OUTPUT_TOKENS:,} tokens of output",
+        },
+        "cost": {
+            "min": money(sum(share.min_cost or 0 for share in priced)),
+            "max": money(sum(share.max_cost or 0 for share in priced)),
+            "models_without_price": sorted(name for name, share in found.models.items() if share.min_cost is None),
+        },
+        "models": {name: share.rows for name, share in found.models.items()},
+        "limits": {
+            "plan": plan.name,
+            "within": "too_many_tasks" not in found.error_counts,
+            "max_rows": plan.max_rows,
+            "max_file_bytes": plan.max_file_bytes,
+        },
+        "duration": {
+            "seconds": round(found.seconds) if found.seconds is not None else None,
+            "rows_ahead": found.rows_ahead,
+            "rows_per_second": round(found.rows_per_second, 2) if found.rows_per_second else None,
+            "basis": "your latest completed batches" if found.rows_per_second else "no completed batch to go by yet",
+        },
     }
 
 

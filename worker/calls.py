@@ -12,6 +12,7 @@ from common.prices import price_of
 from common.settings import settings
 from worker import answers
 from worker.claims import Claim, ClaimedJob
+from worker.endings import Stopped, reason
 from worker.outcomes import Outcome, TokenUsage
 from worker.provider import Provider, ProviderTimeout, ProviderUnreachable, Response
 
@@ -89,10 +90,10 @@ class Caller:
                 return self._failed(claim, job, result, progress)
             await asyncio.sleep(_pause(progress.attempts, result.retry_after))
 
-    def cancelled(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome:
-        """The outcome of a job whose batch was cancelled, before its call or during it."""
-        failure = Failure("cancelled", "The batch was cancelled.", retried=False)
-        return replace(self._failed(claim, job, failure, progress), kind="cancelled")
+    def stopped(self, claim: Claim, job: ClaimedJob, progress: Progress, how: Stopped) -> Outcome:
+        """The outcome of a job whose batch was stopped, before its call or during it."""
+        code, message = reason(how, claim.single)
+        return replace(self._failed(claim, job, Failure(code, message, retried=False), progress), kind=how)
 
     def broken(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome:
         """The outcome of a job that this program could not handle: it fails alone, and named so."""
@@ -113,7 +114,7 @@ class Caller:
         model = claim.model or answers.model_of(job.body)
         return Outcome(
             claim=claim,
-            seq=job.seq,
+            job=job,
             kind="succeeded",
             status_code=200,
             body=answer.body,
@@ -132,7 +133,7 @@ class Caller:
     def _failed(self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress) -> Outcome:
         return Outcome(
             claim=claim,
-            seq=job.seq,
+            job=job,
             kind="failed",
             status_code=failure.status_code,
             body=failure.body,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from common import ids
 from common.database import owner_engine
 from common.plans import PLANS
+from worker.endings import STOPPED_BY_STATE, Stopped
 
 LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
@@ -29,6 +30,7 @@ class ClaimedJob:
     """One job to run under a claim."""
 
     seq: int
+    custom_id: str
     body: bytes
 
 
@@ -98,7 +100,7 @@ def _with_jobs(connection: Connection, leased: Sequence[Any]) -> list[Claim]:
         "ends": [row.end_seq for row in leased],
     }
     for row in connection.execute(_JOBS, parameters):
-        jobs[row.claim_id].append(ClaimedJob(row.seq, row.body))
+        jobs[row.claim_id].append(ClaimedJob(row.seq, row.custom_id, row.body))
     # A row can have its result before it is claimed: ingest fails rows without a prompt.
     fewer = {row.id: len(jobs[row.id]) for row in leased if len(jobs[row.id]) != row.pending}
     if fewer:
@@ -118,12 +120,13 @@ def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     return tokens / PLANS[plan].weight
 
 
-def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, bool]:
+def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Stopped | None]:
     """Extends the leases that a process holds. Returns those that are still its own, each with whether its batch is
-    being cancelled. A lease that a process took without learning of it is not renewed, and comes back by itself."""
+    being stopped, and how. A lease that a process took without learning of it is not renewed, and comes back by
+    itself."""
     with owner_engine().begin() as connection:
         rows = connection.execute(_RENEW, _columns(held) | {"seconds": LEASE_SECONDS})
-        return {(row.id, row.fence): row.state == "cancelling" for row in rows}
+        return {(row.id, row.fence): STOPPED_BY_STATE.get(row.state) for row in rows}
 
 
 def _columns(keys: Collection[ClaimKey]) -> dict[str, Any]:
@@ -232,7 +235,7 @@ _LEASE_FRESH = text(f"""
 """)
 
 _JOBS = text("""
-    SELECT c.id AS claim_id, j.seq, j.body
+    SELECT c.id AS claim_id, j.seq, j.custom_id, j.body
     FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:batch_ids AS uuid[]), CAST(:firsts AS int[]), CAST(:ends AS int[]))
         AS c (id, batch_id, first_seq, end_seq)
     JOIN jobs j ON j.batch_id = c.batch_id AND j.seq >= c.first_seq AND j.seq < c.end_seq

@@ -1,17 +1,24 @@
-"""Closing a cancelled batch: every row that never started gets its cancelled result, in small steps."""
+"""Closing a batch that was cancelled, or whose time is over: every row that never started gets its result, in small
+steps."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from common.batch_states import finish
 from common.database import owner_engine
+from common.output_lines import line
+from worker.endings import STOPPED_BY_STATE, Stopped, reason
 
 ROWS_PER_STEP = 5_000
+# The ranges of claims can be wide: a retry's rows lie apart.
+CLAIMS_PER_STEP = 20
 
 
 def close(batch_id: UUID) -> None:
-    """Ends the rows of a `cancelling` batch that no worker runs. May be run twice, and by several at once."""
+    """Ends the rows of a `cancelling` or `expiring` batch that no worker runs. May be run twice, and by several at
+    once."""
     while _step(batch_id):
         pass
 
@@ -22,31 +29,58 @@ def _step(batch_id: UUID) -> bool:
         batch = connection.execute(_LOCK, {"batch_id": batch_id}).one_or_none()
         if batch is None:
             return False
-        ranges = connection.execute(_TAKE_RETURNED, {"batch_id": batch_id}).all()
+        stopped = STOPPED_BY_STATE[batch.state]
+        claims = connection.execute(_TAKE_RETURNED, {"batch_id": batch_id, "limit": CLAIMS_PER_STEP}).all()
         end = min(batch.total, batch.cursor + ROWS_PER_STEP)
-        cancelled = sum(_cancel(connection, batch_id, first, last) for first, last in [*ranges, (batch.cursor, end)])
-        connection.execute(_ADVANCE, {"batch_id": batch_id, "cursor": end, "cancelled": cancelled})
+        ranges = [*((claim.first_seq, claim.end_seq) for claim in claims), (batch.cursor, end)]
+        ended = [_end_rows(connection, batch, stopped, first, last) for first, last in ranges]
+        parameters = {
+            "batch_id": batch_id,
+            "cursor": end,
+            "returned": sum(claim.pending for claim in claims),
+            "cancelled": 0,
+            "expired": 0,
+            "error_bytes": sum(size for _, size in ended),
+        }
+        connection.execute(_ADVANCE, parameters | {stopped: sum(rows for rows, _ in ended)})
         finish(connection, [batch_id])
-        return bool(end < batch.total)
+        return bool(end < batch.total or len(claims) == CLAIMS_PER_STEP)
 
 
-def _cancel(connection: Connection, batch_id: UUID, first: int, end: int) -> int:
-    return connection.execute(_CANCEL, {"batch_id": batch_id, "first": first, "end": end}).rowcount
+def _end_rows(connection: Connection, batch: Any, stopped: Stopped, first: int, end: int) -> tuple[int, int]:
+    """How many rows were ended, and the bytes of their lines in the error file."""
+    code, message = reason(stopped, batch.kind == "single")
+    parameters = {"batch_id": batch.id, "first": first, "end": end, "outcome": stopped}
+    rows = connection.execute(_END_ROWS, parameters | {"code": code, "message": message}).all()
+    size = sum(len(line(batch.id, row.seq, row.custom_id, None, None, None, code, message)) for row in rows)
+    return len(rows), size
 
 
-_LOCK = text("SELECT cursor, total FROM batches WHERE id = :batch_id AND state = 'cancelling' FOR UPDATE")
+_LOCK = text("""
+    SELECT id, kind, state, cursor, total FROM batches
+    WHERE id = :batch_id AND state IN ('cancelling', 'expiring') FOR UPDATE
+""")
 
-_TAKE_RETURNED = text(
-    "DELETE FROM claims WHERE batch_id = :batch_id AND state = 'returned' RETURNING first_seq, end_seq"
-)
+_TAKE_RETURNED = text("""
+    DELETE FROM claims WHERE id IN (
+        SELECT id FROM claims WHERE batch_id = :batch_id AND state = 'returned' ORDER BY first_seq LIMIT :limit
+    ) RETURNING first_seq, end_seq, pending
+""")
 
-_CANCEL = text("""
-    INSERT INTO results (batch_id, seq, account_id, outcome, error_code, error_message, attempts, finished_at)
-    SELECT batch_id, seq, account_id, 'cancelled', 'cancelled', 'The batch was cancelled.', 0, clock_timestamp()
-    FROM jobs WHERE batch_id = :batch_id AND seq >= :first AND seq < :end
-    ON CONFLICT DO NOTHING
+_END_ROWS = text("""
+    WITH open AS (
+        SELECT batch_id, seq, account_id, custom_id FROM jobs
+        WHERE batch_id = :batch_id AND seq >= :first AND seq < :end
+    ), ended AS (
+        INSERT INTO results (batch_id, seq, account_id, outcome, error_code, error_message, attempts, finished_at)
+        SELECT batch_id, seq, account_id, :outcome, :code, :message, 0, clock_timestamp() FROM open
+        ON CONFLICT DO NOTHING RETURNING seq
+    )
+    SELECT o.seq, o.custom_id FROM ended e JOIN open o ON o.seq = e.seq
 """)
 
 _ADVANCE = text("""
-    UPDATE batches SET cursor = :cursor, returned = 0, cancelled = cancelled + :cancelled WHERE id = :batch_id
+    UPDATE batches SET cursor = :cursor, returned = returned - :returned, cancelled = cancelled + :cancelled,
+        expired = expired + :expired, error_bytes = error_bytes + :error_bytes
+    WHERE id = :batch_id
 """)

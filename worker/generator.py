@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,7 @@ import uvloop
 from worker import claims
 from worker.calls import Caller, Progress
 from worker.claims import Claim, ClaimedJob, ClaimKey
+from worker.endings import Stopped
 from worker.outcomes import Outcome
 from worker.recorder import Recorder
 
@@ -35,7 +36,7 @@ class _Held:
 
     claim: Claim
     unrecorded: int
-    cancelled: bool = False
+    stopped: Stopped | None = None
     lost: bool = False
     running: dict[_Task, Progress] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class Generator:
 
     def _outcome(self, held: _Held, job: ClaimedJob, progress: Progress, task: _Task) -> Outcome | None:
         if task.cancelled():
-            return self._caller.cancelled(held.claim, job, progress) if held.cancelled else None
+            return self._caller.stopped(held.claim, job, progress, held.stopped) if held.stopped else None
         if (error := task.exception()) is not None:
             # Whatever it is, this job must end with a result, and the others must go on.
             log.error(
@@ -129,23 +130,23 @@ class Generator:
         with self._room:
             return set(self._held)
 
-    def cancel(self, keys: Collection[ClaimKey]) -> None:
-        """Stops the jobs of these claims at once, calls in flight too; each ends as cancelled."""
-        self._loop.call_soon_threadsafe(self._stop_jobs, keys, False)
+    def stop(self, keys: Mapping[ClaimKey, Stopped]) -> None:
+        """Stops the jobs of these claims at once, calls in flight too; each ends as its batch does."""
+        self._loop.call_soon_threadsafe(self._stop_jobs, keys)
 
     def forget(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
-        self._loop.call_soon_threadsafe(self._stop_jobs, keys, True)
+        self._loop.call_soon_threadsafe(self._stop_jobs, dict.fromkeys(keys))
 
-    def _stop_jobs(self, keys: Collection[ClaimKey], lost: bool) -> None:
-        for key in keys:
+    def _stop_jobs(self, keys: Mapping[ClaimKey, Stopped | None]) -> None:
+        for key, stopped in keys.items():
             held = self._held.get(key)
             if held is None:
                 continue
-            held.cancelled, held.lost = not lost, lost
+            held.stopped, held.lost = stopped, stopped is None
             for task in list(held.running):
                 task.cancel()
-            if lost:
+            if held.lost:
                 with self._room:
                     self._held.pop(key, None)
                     self._claimed -= held.unrecorded

@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 
 from common.batch_states import finish
 from common.database import owner_engine
+from common.output_lines import line
 from common.prices import Price
-from worker.claims import Claim
+from worker.claims import Claim, ClaimedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class Outcome:
     """How one job ended. `usage` is None where nothing is billable."""
 
     claim: Claim
-    seq: int
-    kind: Literal["succeeded", "failed", "cancelled"]
+    job: ClaimedJob
+    kind: Literal["succeeded", "failed", "cancelled", "expired"]
     status_code: int | None
     body: bytes | None
     error_code: str | None
@@ -43,6 +44,20 @@ class Outcome:
     model: str = ""
     usage: TokenUsage | None = None
     price: Price | None = None
+
+    @property
+    def seq(self) -> int:
+        return self.job.seq
+
+    @property
+    def line_bytes(self) -> int:
+        """The size of its line in the output or the error file of its batch."""
+        return len(
+            line(
+                self.claim.batch_id, self.job.seq, self.job.custom_id, self.status_code, self.request_id, self.body,
+                self.error_code, self.error_message,
+            )
+        )  # fmt: skip
 
     @property
     def cost(self) -> int | None:
@@ -129,6 +144,8 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
     for outcome in recorded:
         batch = sums[outcome.claim.batch_id]
         batch[outcome.kind] += 1
+        if not outcome.claim.single:
+            batch["output_bytes" if outcome.kind == "succeeded" else "error_bytes"] += outcome.line_bytes
         if outcome.usage is not None:
             batch["prompt"] += outcome.usage.prompt_tokens
             batch["cached"] += outcome.usage.cached_tokens
@@ -138,7 +155,7 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
     if len(batch_ids) > 1:
         connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
     columns: dict[str, list[Any]] = {"ids": batch_ids}
-    for name in ("succeeded", "failed", "cancelled", "prompt", "cached", "completion", "cost"):
+    for name in _COUNTED:
         columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
     connection.exec_driver_sql(_COUNT, columns)
 
@@ -174,20 +191,28 @@ _SETTLE_CLAIMS = """
     UPDATE claims c SET pending = c.pending - n.rows FROM recorded n WHERE c.id = n.id AND c.pending > n.rows
 """
 
+_COUNTED = (
+    "succeeded", "failed", "cancelled", "expired", "output_bytes", "error_bytes",
+    "prompt", "cached", "completion", "cost",
+)  # fmt: skip
+
 _LOCK_BATCHES = "SELECT id FROM batches WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 
 # The rate is an exponentially weighted average over ten seconds; exp() of less than -300 would underflow.
 _COUNT = """
     UPDATE batches b SET
         succeeded = b.succeeded + n.succeeded, failed = b.failed + n.failed, cancelled = b.cancelled + n.cancelled,
+        expired = b.expired + n.expired,
+        output_bytes = b.output_bytes + n.output_bytes, error_bytes = b.error_bytes + n.error_bytes,
         prompt_tokens = b.prompt_tokens + n.prompt, cached_tokens = b.cached_tokens + n.cached,
         completion_tokens = b.completion_tokens + n.completion, cost = b.cost + n.cost,
         rate = b.rate * exp(-least(300, greatest(0,
             coalesce(extract(epoch FROM clock_timestamp() - b.rate_at), 0)) / 10)::double precision)
-            + (n.succeeded + n.failed + n.cancelled) / 10.0,
+            + (n.succeeded + n.failed + n.cancelled + n.expired) / 10.0,
         rate_at = clock_timestamp()
-    FROM unnest(%(ids)s::uuid[], %(succeeded)s::int[], %(failed)s::int[], %(cancelled)s::int[], %(prompt)s::bigint[],
-        %(cached)s::bigint[], %(completion)s::bigint[], %(cost)s::bigint[])
-        AS n (id, succeeded, failed, cancelled, prompt, cached, completion, cost)
+    FROM unnest(%(ids)s::uuid[], %(succeeded)s::int[], %(failed)s::int[], %(cancelled)s::int[], %(expired)s::int[],
+        %(output_bytes)s::bigint[], %(error_bytes)s::bigint[], %(prompt)s::bigint[], %(cached)s::bigint[],
+        %(completion)s::bigint[], %(cost)s::bigint[])
+        AS n (id, succeeded, failed, cancelled, expired, output_bytes, error_bytes, prompt, cached, completion, cost)
     WHERE b.id = n.id
 """

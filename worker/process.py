@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue
 from common.settings import settings
-from worker import claims, closing, ingest, sweep
+from worker import claims, closing, ingest, retention, retrying, sweep
 from worker.generator import Generator
 from worker.outcomes import Outcome
 
@@ -25,6 +25,7 @@ MAX_CLAIM_ROWS = 256
 CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
 SWEEP_SECONDS = 2.0
+RETENTION_SECONDS = 30.0
 # Longer than a living process takes to renew its leases once the database can be reached again.
 TRUST_LEASES_SECONDS = 12.0
 INGESTS_AT_ONCE = 1
@@ -46,7 +47,8 @@ class WorkerProcess:
         self._forks.set_forkserver_preload(["worker.ingest"])
         self._ingests: list[ForkServerProcess] = []
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
-        for act, seconds in ((self._renew, RENEW_SECONDS), (self._sweep, SWEEP_SECONDS)):
+        repeated = ((self._renew, RENEW_SECONDS), (self._sweep, SWEEP_SECONDS), (retention.run, RETENTION_SECONDS))
+        for act, seconds in repeated:
             threading.Thread(target=self._repeat, args=(act, seconds), name=act.__name__, daemon=True).start()
 
     def _repeat(self, act: Callable[[], None], seconds: float) -> None:
@@ -62,7 +64,7 @@ class WorkerProcess:
     def _renew(self) -> None:
         held = self.generator.held()
         renewed = claims.renew(held)
-        self.generator.cancel([key for key, cancelled in renewed.items() if cancelled])
+        self.generator.stop({key: stopped for key, stopped in renewed.items() if stopped is not None})
         # Claims that were ours and are not: this process was held up past its lease.
         self.generator.forget(held - set(renewed))
 
@@ -94,8 +96,12 @@ class WorkerProcess:
         self._ingests.append(child)
 
     def close(self, batch_id: UUID) -> None:
-        """Starts to end the rows of a cancelled batch that never began."""
+        """Starts to end the rows of a stopped batch that never began."""
         self._closer.submit(closing.close, batch_id)
+
+    def retry(self, batch_id: UUID) -> None:
+        """Starts to make rows of an ended batch pending again."""
+        self._closer.submit(retrying.retry, batch_id)
 
     def drain(self) -> None:
         """Finishes what is running and gives the rest back. Leases are kept to the end."""

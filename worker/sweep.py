@@ -23,7 +23,8 @@ def run(trust_leases: bool = True) -> None:
                 return_expired_leases()
             add_missing_tickets(connection)
             restart_ingests(connection)
-            restart_closings(connection)
+            expire_batches(connection)
+            restart_tasks(connection)
         # The end of the transaction gives the lock back; a rollback would cost the connection its prepared statements.
         connection.commit()
 
@@ -48,12 +49,20 @@ def restart_ingests(connection: Connection) -> None:
         queue.enqueue_ingest(batch_id)
 
 
-def restart_closings(connection: Connection) -> None:
-    """A batch that is being cancelled, and has rows that no worker runs, gets its task again."""
+def expire_batches(connection: Connection) -> None:
+    """A batch whose completion window is over begins nothing more, and what finished is delivered."""
+    for batch_id in connection.execute(_EXPIRE).scalars():
+        log.info("a batch's completion window is over", extra={"batch": str(batch_id)})
+
+
+def restart_tasks(connection: Connection) -> None:
+    """A batch that stops and has rows that no worker runs, or whose rows are to run again, has its task."""
     if queue.tasks_waiting():
         return
     for batch_id in connection.execute(_UNCLOSED).scalars():
         queue.enqueue_close(batch_id)
+    for batch_id in connection.execute(_RETRYING).scalars():
+        queue.enqueue_retry(batch_id)
 
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
@@ -80,8 +89,22 @@ _FORGOTTEN_INGESTS = text("""
     ) AS old WHERE pg_try_advisory_xact_lock(:lock, hashtext(id::text))
 """)
 
+# A batch without rows has nothing to close. Single jobs have no window.
+_EXPIRE = text("""
+    UPDATE batches SET expiring_at = clock_timestamp(),
+        state = CASE state WHEN 'validating' THEN 'expired' ELSE 'expiring' END,
+        ended_at = CASE state WHEN 'validating' THEN clock_timestamp() END
+    WHERE id IN (
+        SELECT id FROM batches
+        WHERE expires_at < clock_timestamp() AND state IN ('validating', 'in_progress') AND NOT retrying
+        ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
+    ) RETURNING id
+""")
+
 _UNCLOSED = text("""
-    SELECT id FROM batches WHERE state = 'cancelling' AND cancelling_at < now() - interval '5 seconds'
-        AND (cursor < total OR returned > 0)
+    SELECT id FROM batches WHERE (cursor < total OR returned > 0)
+        AND (state = 'cancelling' AND cancelling_at < now() - interval '5 seconds' OR state = 'expiring')
     ORDER BY created_at LIMIT 20
 """)
+
+_RETRYING = text("SELECT id FROM batches WHERE retrying ORDER BY id LIMIT 20")

@@ -26,6 +26,10 @@ def close(batch_id: str) -> None:
     _current().close(UUID(batch_id))
 
 
+def retry(batch_id: str) -> None:
+    _current().retry(UUID(batch_id))
+
+
 def _current() -> WorkerProcess:
     if _process is None:
         raise RuntimeError("tasks run only in a process started by worker.py")

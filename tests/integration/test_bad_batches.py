@@ -92,9 +92,9 @@ FILE: Part = ("file", ("rows.csv", GOOD, "text/csv"))
 @pytest.mark.parametrize(
     ("parts", "param", "says"),
     [
-        ([MODEL, PROMPT], "file", "one CSV"),
-        ([MODEL, PROMPT, FILE, FILE], "file", "one CSV"),
-        ([MODEL, PROMPT, ("file", (None, GOOD))], "file", "one CSV"),
+        ([MODEL, PROMPT], "file", "one file"),
+        ([MODEL, PROMPT, FILE, FILE], "file", "one file"),
+        ([MODEL, PROMPT, ("file", (None, GOOD))], "file", "one file"),
         ([MODEL, PROMPT, FILE, ("other", ("rows.csv", GOOD))], "other", "'other'"),
         ([MODEL, PROMPT, ("csv", ("rows.csv", GOOD))], "csv", "'csv'"),
         ([MODEL, ("prompt", ("prompt.txt", b"About {{text}}")), FILE], "prompt", "'prompt'"),

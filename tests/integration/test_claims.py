@@ -165,7 +165,7 @@ def test_renewing_extends_the_leases_that_are_held_and_tells_which_batches_are_b
     (theirs,) = take(worker="worker B")
     database.execute("UPDATE claims SET lease_until = now() - interval '1 minute'")
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() WHERE id = %s", [cancelled])
-    assert claims.renew(mine.values()) == {mine[kept]: False, mine[cancelled]: True}
+    assert claims.renew(mine.values()) == {mine[kept]: None, mine[cancelled]: "cancelled"}
     expired = database.execute("SELECT id FROM claims WHERE lease_until < now()").fetchall()
     assert expired == [(theirs.id,)]
 

@@ -297,7 +297,7 @@ def test_a_download_is_named_after_the_upload_whatever_that_was_called(
     customer: Customer, filename: str, disposition: str
 ) -> None:
     batch = customer.ended_batch(answer(customer.upload(b"text\na\n", filename=filename))["id"])
-    download = customer.get(f"/v1/batches/{batch['id']}/results")
+    download = customer.get(f"/v1/batches/{batch['id']}/results", format="csv")
     assert download.status_code == 200
     assert download.headers["content-disposition"] == disposition
 

@@ -123,14 +123,15 @@ def test_every_table_with_accounts_rows_has_a_policy_and_rows_of_both_accounts_h
             assert count(owner, table, column, account) > 0, f"add a row of {table} to ROWS, so that it is tested"
 
 
-def test_the_web_may_do_nothing_with_tables_that_have_no_accounts_rows(services: Stack, tenants: Tenants) -> None:
+def test_of_tables_without_accounts_rows_the_web_may_read_the_models_and_nothing_else(services: Stack, tenants: Tenants) -> None:
     with psycopg.connect(services.env["DATABASE_URL"]) as connection:
         others = [name for (name,) in connection.execute(TABLES) if name not in tenants.tables]
         assert "claims" in others
         for table in others:
             for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
                 query = "SELECT has_table_privilege('batchyard_web', %s, %s)"
-                assert connection.execute(query, [table, privilege]).fetchone() == (False,), (table, privilege)
+                allowed = (table, privilege) == ("models", "SELECT")
+                assert connection.execute(query, [table, privilege]).fetchone() == (allowed,), (table, privilege)
 
 
 def test_the_web_may_delete_truncate_and_refer_to_nothing(services: Stack, tenants: Tenants) -> None:
@@ -253,12 +254,21 @@ def test_a_key_is_found_by_its_exact_prefix_alone_and_only_while_it_holds(
         assert web.execute(query, [prefix]).fetchall() == []
 
 
-def test_finding_a_key_is_the_one_thing_the_web_does_with_the_owners_rights(owner: psycopg.Connection) -> None:
+def test_two_functions_are_all_the_web_does_with_the_owners_rights(owner: psycopg.Connection) -> None:
     functions = owner.execute(
         "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc"
-        " WHERE prosecdef AND pronamespace = 'public'::regnamespace"
+        " WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    assert functions == [("find_api_key", ["search_path=public"], False)]
+    names = ("find_api_key", "finished_beginning")
+    assert functions == [(name, ["search_path=public"], False) for name in names]
+
+
+def test_how_far_a_batch_has_come_is_told_to_its_own_account_alone(tenants: Tenants, web: psycopg.Connection) -> None:
+    with psycopg.connect(tenants.urls["DATABASE_URL"]) as owner:
+        batches = dict(owner.execute("SELECT account_id, id FROM batches").fetchall())
+    query = "SELECT finished_beginning(%s)"
+    assert web.execute(query, [batches[tenants.ours]]).fetchone() == (1,)
+    assert web.execute(query, [batches[tenants.theirs]]).fetchone() == (None,)
 
 
 def test_a_pooled_connection_forgets_its_account_with_its_transaction(services: Stack, tenants: Tenants) -> None:

@@ -1,0 +1,42 @@
+"""The models a customer may ask for: what the provider says it serves, as far as the operator and the plan allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from common.database import web_engine
+from common.errors import NotFound
+from common.plans import PLANS
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the provider. `created` is in unix seconds, as the provider tells it."""
+
+    id: str
+    owned_by: str
+    created: int
+
+
+def is_allowed(plan: str, model: str) -> bool:
+    """Whether this plan's customers may ask for the model. Whether it exists the provider says, at the first call."""
+    return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in PLANS[plan].models)
+
+
+def list_all(plan: str) -> Sequence[Model]:
+    """The provider's models that the plan allows, by name."""
+    with web_engine().begin() as connection:
+        found = [Model(*row) for row in connection.execute(_LIST)]
+    return [model for model in found if is_allowed(plan, model.id)]
+
+
+def get(plan: str, model_id: str) -> Model:
+    """Raises NotFound, also for a model that the plan does not allow."""
+    for model in list_all(plan):
+        if model.id == model_id:
+            return model
+    raise NotFound(f"There is no model {model_id[:200]!r}.", param="model", code="model_not_found")
+
+
+_LIST = text("SELECT id, owned_by, created FROM models ORDER BY id")

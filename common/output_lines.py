@@ -1,0 +1,52 @@
+"""The lines of a batch's output and error files, made from its rows: no second copy of the answers is kept.
+
+The length of each line is counted when its outcome is written, so that the files' sizes are known without reading them.
+So a line is a function of its row alone, and its length must not change from one release to the next.
+"""
+
+from uuid import UUID
+
+import msgspec
+
+from common.results import row_id
+
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def line(
+    batch_id: UUID,
+    seq: int,
+    custom_id: str,
+    status_code: int | None,
+    request_id: str | None,
+    body: bytes | None,
+    error_code: str | None,
+    error_message: str | None,
+) -> bytes:
+    """One line with its end. An answer, good or bad, is a response and no error; a row that got none is an error."""
+    start = b'{"id":"%b","custom_id":%b,"response":' % (row_id(batch_id, seq).encode(), _encode(custom_id))
+    if body is None or status_code is None:
+        error = _encode({"code": error_code, "message": error_message})
+        return b'%bnull,"error":%b}\n' % (start, error)
+    return b'%b{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n' % (
+        start,
+        status_code,
+        _encode(request_id),
+        _one_line(body) if status_code == 200 and error_code is None else _any_body(body),
+    )
+
+
+def _one_line(body: bytes) -> bytes:
+    """JSON as it came; between its values a line's end is as good as a blank."""
+    return body.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _any_body(body: bytes) -> bytes:
+    """What came with an error: JSON, or anything as a JSON string."""
+    try:
+        _is_json(body)
+        body.decode()
+    except (ValueError, RecursionError):
+        return _encode(body.decode("utf-8", "replace"))
+    return _one_line(body)

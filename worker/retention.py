@@ -1,0 +1,87 @@
+"""What is kept no longer: files past their expiry or deleted, and the jobs and results of batches that ended long ago.
+Deleted in small steps, and usage records stay."""
+
+import logging
+
+from sqlalchemy import Connection, text
+
+from common import storage
+from common.database import owner_engine
+
+log = logging.getLogger(__name__)
+
+FILES_PER_STEP = 20
+ROWS_PER_STEP = 5_000
+STEPS_PER_PASS = 20
+
+
+def run() -> None:
+    """One pass. May be run twice, and by several at once."""
+    with owner_engine().begin() as connection:
+        connection.execute(_EXPIRE_FILES)
+    delete_contents()
+    delete_rows()
+
+
+def delete_contents() -> None:
+    """The content goes before the row says so: a crash between has it deleted again, which is fine."""
+    with owner_engine().begin() as connection:
+        found = connection.execute(_FILES_TO_PURGE, {"limit": FILES_PER_STEP}).all()
+        for file in found:
+            storage.delete(file.storage_key)
+        connection.execute(_FILES_PURGED, {"ids": [file.id for file in found]})
+
+
+def delete_rows() -> None:
+    """Jobs and results of the batches whose time is over, some thousand at a time."""
+    for _ in range(STEPS_PER_PASS):
+        with owner_engine().begin() as connection:
+            if not _delete_some_rows(connection):
+                return
+
+
+def _delete_some_rows(connection: Connection) -> bool:
+    batch = connection.execute(_BATCH_TO_PURGE).one_or_none()
+    if batch is None:
+        return False
+    parameters = {"batch_id": batch.id, "limit": ROWS_PER_STEP}
+    results = connection.execute(_DELETE_RESULTS, parameters).rowcount
+    jobs = connection.execute(_DELETE_JOBS, parameters).rowcount
+    if results < ROWS_PER_STEP and jobs < ROWS_PER_STEP:
+        connection.execute(_BATCH_PURGED, parameters)
+        log.info("jobs and results of a batch deleted: their time is over", extra={"batch": str(batch.id)})
+    return True
+
+
+_EXPIRE_FILES = text("""
+    UPDATE files SET deleted_at = clock_timestamp() WHERE id IN (
+        SELECT id FROM files WHERE expires_at < clock_timestamp() AND deleted_at IS NULL ORDER BY expires_at LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+    )
+""")
+
+# An input deleted while it is being validated is read to its end first.
+_FILES_TO_PURGE = text("""
+    SELECT id, storage_key FROM files f WHERE deleted_at IS NOT NULL AND storage_key IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.input_file_id = f.id AND b.state = 'validating')
+    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+
+_FILES_PURGED = text("UPDATE files SET storage_key = NULL WHERE id = ANY(:ids)")
+
+_BATCH_TO_PURGE = text("""
+    SELECT id FROM batches WHERE results_expire_at < clock_timestamp() AND purged_at IS NULL
+    ORDER BY results_expire_at LIMIT 1 FOR UPDATE SKIP LOCKED
+""")
+
+_DELETE_RESULTS = text("""
+    DELETE FROM results WHERE batch_id = :batch_id AND seq IN (
+        SELECT seq FROM results WHERE batch_id = :batch_id ORDER BY seq LIMIT :limit)
+""")
+
+_DELETE_JOBS = text("""
+    DELETE FROM jobs WHERE batch_id = :batch_id AND seq IN (
+        SELECT seq FROM jobs WHERE batch_id = :batch_id ORDER BY seq LIMIT :limit)
+""")
+
+_BATCH_PURGED = text("UPDATE batches SET purged_at = clock_timestamp() WHERE id = :batch_id")
