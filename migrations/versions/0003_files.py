@@ -65,10 +65,10 @@ CREATE FUNCTION finished_beginning(wanted uuid) RETURNS int
 STABLE SECURITY DEFINER SET search_path = public LANGUAGE sql AS
 $$
     SELECT coalesce((
-        SELECT min(seq) FROM (
+        SELECT min(claimed.number) FROM (
             SELECT first_seq, end_seq FROM claims WHERE batch_id = b.id ORDER BY first_seq LIMIT 1
-        ) AS lowest, generate_series(lowest.first_seq, lowest.end_seq - 1) AS seq
-        WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = b.id AND r.seq = seq)
+        ) AS lowest, generate_series(lowest.first_seq, lowest.end_seq - 1) AS claimed (number)
+        WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = b.id AND r.seq = claimed.number)
     ), b.cursor)
     FROM batches b WHERE b.id = wanted AND b.account_id = current_account()
 $$;

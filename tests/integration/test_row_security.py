@@ -123,7 +123,9 @@ def test_every_table_with_accounts_rows_has_a_policy_and_rows_of_both_accounts_h
             assert count(owner, table, column, account) > 0, f"add a row of {table} to ROWS, so that it is tested"
 
 
-def test_of_tables_without_accounts_rows_the_web_may_read_the_models_and_nothing_else(services: Stack, tenants: Tenants) -> None:
+def test_of_tables_without_accounts_rows_the_web_may_read_the_models_and_nothing_else(
+    services: Stack, tenants: Tenants
+) -> None:
     with psycopg.connect(services.env["DATABASE_URL"]) as connection:
         others = [name for (name,) in connection.execute(TABLES) if name not in tenants.tables]
         assert "claims" in others
