@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue
 from common.settings import settings
-from worker import claims, closing, ingest, retention, retrying, sweep
+from worker import claims, closing, ingest, model_list, retention, retrying, sweep
 from worker.generator import Generator
 from worker.outcomes import Outcome
 
@@ -26,6 +26,7 @@ CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
 SWEEP_SECONDS = 2.0
 RETENTION_SECONDS = 30.0
+MODELS_SECONDS = 300.0
 # Longer than a living process takes to renew its leases once the database can be reached again.
 TRUST_LEASES_SECONDS = 12.0
 INGESTS_AT_ONCE = 1
@@ -47,12 +48,19 @@ class WorkerProcess:
         self._forks.set_forkserver_preload(["worker.ingest"])
         self._ingests: list[ForkServerProcess] = []
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
-        repeated = ((self._renew, RENEW_SECONDS), (self._sweep, SWEEP_SECONDS), (retention.run, RETENTION_SECONDS))
-        for act, seconds in repeated:
-            threading.Thread(target=self._repeat, args=(act, seconds), name=act.__name__, daemon=True).start()
+        for act, first, seconds in (
+            (self._renew, RENEW_SECONDS, RENEW_SECONDS),
+            (self._sweep, SWEEP_SECONDS, SWEEP_SECONDS),
+            (retention.run, RETENTION_SECONDS, RETENTION_SECONDS),
+            (model_list.refresh, 0.0, MODELS_SECONDS),
+        ):
+            threading.Thread(target=self._repeat, args=(act, first, seconds), name=act.__name__, daemon=True).start()
 
-    def _repeat(self, act: Callable[[], None], seconds: float) -> None:
-        while not self._ended.wait(seconds):
+    def _repeat(self, act: Callable[[], None], first: float, seconds: float) -> None:
+        """Runs it after so many seconds, and from then on every so many."""
+        pause = first
+        while not self._ended.wait(pause):
+            pause = seconds
             try:
                 act()
             except (SQLAlchemyError, RedisError) as error:

@@ -18,6 +18,7 @@ from common.endpoints import PROMPT_FIELDS
 from common.settings import settings
 
 CONNECT_SECONDS = 5.0
+LIST_TIMEOUT_SECONDS = 20.0
 # Below the minute after which many servers and load balancers close an idle connection.
 KEEPALIVE_SECONDS = 30
 MAX_HEADER_BYTES = 64 * 1024
@@ -48,13 +49,11 @@ class Provider:
     """One provider, called from one event loop. How many calls are in flight is the caller's business."""
 
     def __init__(self) -> None:
-        client = openai.AsyncOpenAI(
-            base_url=settings().provider_url, api_key=settings().provider_api_key.get_secret_value()
-        )
-        base = URL(str(client.base_url))
+        with client() as sdk:
+            base = URL(str(sdk.base_url))
+            headers = sdk.auth_headers | sdk.default_headers
         self.host = base.host or "provider"
         self._urls = {endpoint: base / endpoint.removeprefix("/v1/") for endpoint in PROMPT_FIELDS}
-        headers = client.auth_headers | client.default_headers
         # Some values are the SDK's marks for "leave this header out".
         self._headers = CIMultiDict({name: value for name, value in headers.items() if isinstance(value, str)})
         self._session = aiohttp.ClientSession(
@@ -79,6 +78,16 @@ class Provider:
             raise ProviderTimeout from None
         except (aiohttp.ClientError, OSError) as error:
             raise ProviderUnreachable(_reason(error)) from error
+
+
+def client() -> openai.OpenAI:
+    """The SDK's own client, for what is not a customer's call."""
+    return openai.OpenAI(
+        base_url=settings().provider_url,
+        api_key=settings().provider_api_key.get_secret_value(),
+        max_retries=0,
+        timeout=LIST_TIMEOUT_SECONDS,
+    )
 
 
 def _proxy(url: URL) -> str | None:

@@ -123,9 +123,7 @@ def test_every_table_with_accounts_rows_has_a_policy_and_rows_of_both_accounts_h
             assert count(owner, table, column, account) > 0, f"add a row of {table} to ROWS, so that it is tested"
 
 
-def test_of_tables_without_accounts_rows_the_web_may_read_the_models_and_nothing_else(
-    services: Stack, tenants: Tenants
-) -> None:
+def test_of_tables_without_accounts_rows_the_web_reads_the_models_alone(services: Stack, tenants: Tenants) -> None:
     with psycopg.connect(services.env["DATABASE_URL"]) as connection:
         others = [name for (name,) in connection.execute(TABLES) if name not in tenants.tables]
         assert "claims" in others
@@ -267,7 +265,7 @@ def test_two_functions_are_all_the_web_does_with_the_owners_rights(owner: psycop
 
 def test_how_far_a_batch_has_come_is_told_to_its_own_account_alone(tenants: Tenants, web: psycopg.Connection) -> None:
     with psycopg.connect(tenants.urls["DATABASE_URL"]) as owner:
-        batches = dict(owner.execute("SELECT account_id, id FROM batches").fetchall())
+        batches: dict[UUID, UUID] = dict(owner.execute("SELECT account_id, id FROM batches").fetchall())
     query = "SELECT finished_beginning(%s)"
     assert web.execute(query, [batches[tenants.ours]]).fetchone() == (1,)
     assert web.execute(query, [batches[tenants.theirs]]).fetchone() == (None,)
