@@ -18,7 +18,7 @@ def node_client() -> None:
     try:
         node_program.install_client()
     except node_program.MissingError as missing:
-        pytest.fail(str(missing), pytrace=False)
+        raise pytest.fail.Exception(str(missing), pytrace=False) from None
 
 
 @pytest.mark.parametrize("script", TESTS, ids=lambda script: script.name.removesuffix(".test.mjs"))
