@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from common.plans import PLANS
-from web.app import create_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "openai-compatibility.md"
 RESOURCES = ("files", "batches", "models")
@@ -24,6 +23,9 @@ def rows(*head: str) -> list[list[str]]:
 @pytest.fixture
 def served(settings: dict[str, str]) -> dict[str, set[tuple[str, str]]]:
     """Method and path of every route of the three resources, without its version, by version."""
+    # Not above: the app's modules read the settings, which are there only now.
+    from web.app import create_app
+
     found: dict[str, set[tuple[str, str]]] = {"/v1": set(), "": set()}
     for rule in create_app().url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
