@@ -141,7 +141,7 @@ def _create_with_file(caller: Caller, options: "Options", filename: str, content
 def create(caller: Caller, options: "Options", input_file_id: str) -> UUID:
     """Stores a batch of an uploaded file as `validating`; returns its id. `queue.enqueue_ingest` has it read. Raises
     NotFound, and InvalidRequest for a file that is no input."""
-    file = files.get(caller.account_id, input_file_id)
+    file = files.get(caller.account_id, input_file_id, "input_file_id")
     if file.purpose != "batch":
         raise InvalidRequest(
             f"The file {input_file_id} has the purpose {file.purpose!r}: a batch reads one uploaded for 'batch'.",

@@ -99,17 +99,20 @@ def add_results(connection: Connection, account_id: UUID, batch_id: UUID) -> tup
     return file_ids["outputs"], file_ids["errors"]
 
 
-def get(account_id: UUID, file_id: str) -> File:
-    """The file of this account. Raises NotFound, for another account's file, a deleted and an expired one too."""
+def get(account_id: UUID, file_id: str, param: str = "file_id") -> File:
+    """The file of this account, which the request names in `param`. Raises NotFound, for another account's file, a
+    deleted and an expired one too."""
     with as_account(account_id) as connection:
-        return _get(connection, account_id, ids.parse("file-", file_id), file_id)
+        return _get(connection, account_id, ids.parse("file-", file_id), file_id, param)
 
 
-def _get(connection: Connection, account_id: UUID, file_id: UUID | None, shown: str = "") -> File:
+def _get(
+    connection: Connection, account_id: UUID, file_id: UUID | None, shown: str = "", param: str = "file_id"
+) -> File:
     row = connection.execute(_GET, {"account_id": account_id, "file_id": file_id}).one_or_none()
     if row is None:
         raise NotFound(
-            f"There is no file {shown[:200]!r}: it was never there, was deleted, or has expired.", param="id"
+            f"There is no file {shown[:200]!r}: it was never there, was deleted, or has expired.", param=param
         )
     return File(**row._mapping)
 

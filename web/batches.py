@@ -96,7 +96,7 @@ def _intake() -> tuple[Intake, str]:
     if form.requests is not None:
         open_input = batch_source.sent(batches.as_jsonl(form.endpoint, form.requests))
     else:
-        file = files.get(caller().account_id, form.input_file_id or "")
+        file = files.get(caller().account_id, form.input_file_id or "", "input_file_id")
         open_input = batch_source.stored(file.storage_key)
     skip = form.on_error == "skip"
     return batch_source.intake(open_input, plan=caller().plan, endpoint=form.endpoint, skip=skip), form.endpoint
