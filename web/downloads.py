@@ -52,7 +52,8 @@ def lines(account_id: UUID, file: File, offset: int) -> Response:
     rows = results.stream_lines(account_id, batch.id, file.shows, first, end)
     answer = Response(_output_lines(batch.id, rows), content_type="application/octet-stream")
     if ended and offset == 0:
-        answer.content_length = file.bytes
+        # Of the batch as it was just read: the file was read before, when the batch may still have run.
+        answer.content_length = batch.output_bytes if file.shows == "outputs" else batch.error_bytes
     answer.headers["X-Incomplete"] = "false" if ended else "true"
     answer.headers["X-Last-Line"] = str(count)
     return _named(answer, file.filename)
