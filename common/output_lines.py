@@ -25,9 +25,9 @@ def line(
     error_message: str | None,
 ) -> bytes:
     """One line with its end. An answer, good or bad, is a response and no error; a row that got none is an error."""
-    start = b'{"id":"%b","custom_id":%b,"response":' % (row_id(batch_id, seq).encode(), _encode(custom_id))
+    start = b'{"id":"%b","custom_id":%b,"response":' % (row_id(batch_id, seq).encode(), _one_line(_encode(custom_id)))
     if body is None or status_code is None:
-        error = _encode({"code": error_code, "message": error_message})
+        error = _one_line(_encode({"code": error_code, "message": error_message}))
         return b'%bnull,"error":%b}\n' % (start, error)
     return b'%b{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n' % (
         start,
@@ -38,8 +38,13 @@ def line(
 
 
 def _one_line(body: bytes) -> bytes:
-    """JSON as it came; between its values a line's end is as good as a blank."""
-    return body.replace(b"\n", b" ").replace(b"\r", b" ")
+    """JSON as it came; between its values a line's end is as good as a blank. Three characters that JSON texts may hold
+    as they are end a line for many programs, Python's splitlines() among them: they are escaped."""
+    body = body.replace(b"\n", b" ").replace(b"\r", b" ")
+    if body.isascii():
+        return body
+    body = body.replace("\u2028".encode(), rb"\u2028").replace("\u2029".encode(), rb"\u2029")
+    return body.replace("\x85".encode(), rb"\u0085")
 
 
 def _any_body(body: bytes) -> bytes:
@@ -48,5 +53,5 @@ def _any_body(body: bytes) -> bytes:
         _is_json(body)
         body.decode()
     except (ValueError, RecursionError):
-        return _encode(body.decode("utf-8", "replace"))
+        return _one_line(_encode(body.decode("utf-8", "replace")))
     return _one_line(body)
