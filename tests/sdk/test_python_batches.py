@@ -65,7 +65,6 @@ def test_a_file_of_requests_becomes_a_file_of_answers_in_input_order(sdk: OpenAI
     batch = ended(sdk, created)
     assert batch.status == "completed"
     assert counts(batch) == (ROWS, ROWS, 0)
-    assert batch.model == "sim"
     assert batch.metadata == created.metadata
     assert batch.errors is None
     assert batch.error_file_id is None

@@ -198,3 +198,32 @@ def test_the_beginning_of_a_running_batchs_output_can_be_read(half_done: tuple[O
     nothing_more = sdk.files.with_raw_response.content(file_id, extra_query={"offset": FINISHED})
     assert nothing_more.text == ""
     assert nothing_more.headers["x-incomplete"] == "false"
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_what_was_read_of_a_growing_output_stays_and_its_last_part_is_whole(sdk: OpenAI, number: int) -> None:
+    batch = submit(sdk, [f"sim-latency-{5 * row % 400}ms" for row in range(100)])
+    file_id = wait_for(lambda: sdk.batches.retrieve(batch.id).output_file_id, lambda found: found is not None)
+    before, incomplete = b"", True
+    while incomplete:
+        page = sdk.files.with_raw_response.content(cast(str, file_id))
+        whole = page.http_response.content
+        assert whole.startswith(before)
+        assert whole.count(b"\n") == int(page.headers["x-last-line"])
+        before, incomplete = whole, page.headers["x-incomplete"] == "true"
+    assert before.count(b"\n") == 100
+
+
+def test_no_character_of_an_answer_or_an_id_breaks_its_line(sdk: OpenAI) -> None:
+    # Python's clients split text at all of these, and JSON may hold the last three as they are.
+    odd = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    rows = [request(0), request(1) | {"custom_id": f"odd{odd}1"}, request(2)]
+    # The simulated service gives the model's name back as it came.
+    rows[1]["body"]["model"] = f"odd{odd}model"
+    content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    file_id = upload(sdk, content)
+    batch = ended(sdk, sdk.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h"))
+    assert batch.output_file_id is not None
+    output = [json.loads(line) for line in sdk.files.content(batch.output_file_id).iter_lines()]
+    assert custom_ids(output) == ["row-0", f"odd{odd}1", "row-2"]
+    assert output[1]["response"]["body"]["model"] == f"odd{odd}model"
