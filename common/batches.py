@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Literal
 from uuid import UUID
 
@@ -182,7 +182,7 @@ def _insert(connection: Connection, caller: Caller, options: Options, file_id: U
         "completion_window": options.completion_window,
         "on_error": options.on_error,
         "results_seconds": options.results_seconds,
-        "expires_at": datetime.now(UTC) + window(options.completion_window),
+        "seconds": window(options.completion_window).total_seconds(),
     }
     connection.execute(_INSERT, parameters)
     return batch_id
@@ -234,7 +234,7 @@ def retry(account_id: UUID, batch_id: str) -> Batch:
     parameters = {
         "account_id": account_id,
         "batch_id": batch.id,
-        "expires_at": datetime.now(UTC) + window(batch.completion_window),
+        "seconds": window(batch.completion_window).total_seconds(),
     }
     with as_account(account_id) as connection:
         if connection.execute(_RETRY, parameters).rowcount == 0:
@@ -247,7 +247,7 @@ _INSERT = text("""
         completion_window, on_error, results_seconds, expires_at)
     VALUES (:id, :account_id, :api_key_id, :plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
         CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds,
-        :expires_at)
+        now() + make_interval(secs => :seconds))
 """)
 
 # A file that its customer deleted is no longer named, but is still read by what began before.
@@ -278,8 +278,8 @@ _CANCEL = text("""
 
 # The rows are made pending by a worker: until then the batch stands as it was, but for its state.
 _RETRY = text(f"""
-    UPDATE batches SET state = 'in_progress', retrying = true, expires_at = :expires_at, ended_at = NULL,
-        cancelling_at = NULL, expiring_at = NULL, results_expire_at = NULL
+    UPDATE batches SET state = 'in_progress', retrying = true, ended_at = NULL, cancelling_at = NULL,
+        expires_at = now() + make_interval(secs => :seconds), expiring_at = NULL, results_expire_at = NULL
     WHERE id = :batch_id AND account_id = :account_id AND state IN ('completed', 'cancelled', 'expired')
         AND results_expire_at > clock_timestamp()
         AND (cancelled > 0 OR expired > 0 OR failed > 0 AND EXISTS (

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import BinaryIO, Literal
 from uuid import UUID
 
@@ -82,7 +82,7 @@ def insert(
         "filename": filename,
         "bytes": stored.bytes,
         "storage_key": stored.key,
-        "expires_at": datetime.now(UTC) + (expires_after or PLANS[caller.plan].retention),
+        "seconds": (expires_after or PLANS[caller.plan].retention).total_seconds(),
     }
     connection.execute(_INSERT, parameters)
     return file_id
@@ -142,7 +142,7 @@ def delete(account_id: UUID, file_id: str) -> None:
 
 _INSERT = text("""
     INSERT INTO files (id, account_id, purpose, filename, bytes, storage_key, expires_at)
-    VALUES (:id, :account_id, 'batch', :filename, :bytes, :storage_key, :expires_at)
+    VALUES (:id, :account_id, 'batch', :filename, :bytes, :storage_key, now() + make_interval(secs => :seconds))
 """)
 
 _INSERT_RESULTS = text("""
