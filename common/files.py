@@ -150,14 +150,17 @@ _INSERT_RESULTS = text("""
     VALUES (:id, :account_id, 'batch_output', :filename, 0, :batch_id, :shows)
 """)
 
-# A batch without errors shows no error file, and one whose results were purged shows neither.
+# A batch without errors shows no error file, one that ended without outputs no output file, and one whose results were
+# purged neither. To clients its files are made when it ends: from then on is counted how long they are kept.
 _SELECT = """
-    SELECT f.id, f.purpose, f.filename, f.created_at, f.storage_key, f.shows, f.batch_id,
+    SELECT f.id, f.purpose, f.filename, coalesce(b.ended_at, f.created_at) AS created_at, f.storage_key, f.shows,
+        f.batch_id,
         CASE f.shows WHEN 'outputs' THEN b.output_bytes WHEN 'errors' THEN b.error_bytes ELSE f.bytes END AS bytes,
         coalesce(f.expires_at, b.results_expire_at) AS expires_at
     FROM files f LEFT JOIN batches b ON b.id = f.batch_id
     WHERE f.account_id = :account_id AND f.deleted_at IS NULL
-        AND (f.shows IS NULL OR b.error_bytes > 0 OR f.shows = 'outputs')
+        AND (f.shows IS NULL OR f.shows = 'errors' AND b.error_bytes > 0
+            OR f.shows = 'outputs' AND (b.output_bytes > 0 OR b.ended_at IS NULL))
         AND coalesce(f.expires_at, b.results_expire_at, 'infinity') > clock_timestamp()
 """
 
