@@ -109,12 +109,14 @@ def test_rows_that_fail_are_in_the_error_file_and_the_others_in_the_output(sdk: 
         assert line["response"]["body"]["error"]["message"]
 
 
-def test_a_batch_in_which_every_row_failed_is_completed_without_an_output_file(sdk: OpenAI) -> None:
+def test_a_batch_in_which_every_row_failed_is_completed_without_an_output_file(new_sdk: NewSdk) -> None:
+    sdk = new_sdk()
     batch = ended(sdk, submit(sdk, ["sim-400"] * 3))
     assert batch.status == "completed"
     assert counts(batch) == (3, 0, 3)
     assert batch.output_file_id is None
     assert len(lines(sdk, batch.error_file_id)) == 3
+    assert [file.id for file in sdk.files.list(purpose="batch_output")] == [batch.error_file_id]
 
 
 def test_output_files_are_files_with_their_exact_size(new_sdk: NewSdk) -> None:
@@ -147,7 +149,7 @@ def test_a_deleted_output_is_gone_and_the_batch_stays(sdk: OpenAI) -> None:
 
 def test_outputs_expire_when_their_customer_says(sdk: OpenAI) -> None:
     created = sdk.batches.create(
-        input_file_id=upload(sdk, jsonl(requests(["sim", "sim-400"]))),
+        input_file_id=upload(sdk, jsonl(requests(["sim-latency-2s", "sim-400"]))),
         endpoint=CHAT,
         completion_window="24h",
         output_expires_after={"anchor": "created_at", "seconds": 3_600},

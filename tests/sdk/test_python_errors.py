@@ -1,6 +1,7 @@
 """How the official Python client understands refusals, and addresses without a version."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from openai import (
@@ -11,6 +12,7 @@ from openai import (
     InternalServerError,
     NotFoundError,
     OpenAI,
+    omit,
 )
 
 from local.stack import Stack
@@ -85,6 +87,15 @@ def test_a_batch_that_means_nothing_is_refused_by_the_name_of_the_field(
     assert refused.value.param is not None
     # Of two inputs either may be the one that is named.
     assert refused.value.param.startswith((param, "input_file_id") if param == "requests" else param)
+
+
+def test_requests_that_are_too_large_to_be_sent_without_a_file_are_refused_with_an_answer(sdk: OpenAI) -> None:
+    rows = [request(number) | {"body": {"model": "sim", "filler": "x" * 2**20}} for number in range(20)]
+    with pytest.raises(APIStatusError) as refused:
+        sdk.batches.create(
+            input_file_id=cast(str, omit), endpoint=CHAT, completion_window="24h", extra_body={"requests": rows}
+        )
+    assert refused.value.status_code == 413
 
 
 def test_the_address_may_leave_out_the_version(sdk: OpenAI, new_sdk: NewSdk) -> None:

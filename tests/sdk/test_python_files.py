@@ -91,9 +91,10 @@ def test_a_purpose_that_is_not_served_is_refused_by_name(sdk: OpenAI) -> None:
     assert refused.value.type == "invalid_request_error"
 
 
-def test_a_file_over_the_limit_is_refused_with_an_answer_not_with_a_broken_connection(sdk: OpenAI) -> None:
+@pytest.mark.parametrize("size", [MAX_UPLOAD_BYTES + 1, 10 * MAX_UPLOAD_BYTES])
+def test_a_file_over_the_limit_is_refused_with_an_answer_not_with_a_broken_connection(sdk: OpenAI, size: int) -> None:
     with pytest.raises(APIStatusError) as refused:
-        sdk.files.create(file=("big.jsonl", b"x" * (MAX_UPLOAD_BYTES + 1)), purpose="batch")
+        sdk.files.create(file=("big.jsonl", b"x" * size), purpose="batch")
     assert refused.value.status_code == 413
 
 
