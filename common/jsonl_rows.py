@@ -58,11 +58,11 @@ def read(file: BinaryIO, endpoint: str, is_allowed: Callable[[str], bool]) -> It
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Lines with their numbers, without the byte order mark; None for one that is too long to be kept."""
     line = 0
-    while text := file.readline(MAX_LINE_BYTES + 2):
+    while text := file.readline(len(BOM) + MAX_LINE_BYTES + len(b"\r\n")):
         line += 1
         if line == 1:
             text = text.removeprefix(BOM)
-        if len(text) > MAX_LINE_BYTES and len(text.rstrip(b"\r\n")) > MAX_LINE_BYTES:
+        if len(text) > MAX_LINE_BYTES and len(text.removesuffix(b"\n").removesuffix(b"\r")) > MAX_LINE_BYTES:
             while text and not text.endswith(b"\n"):
                 text = file.readline(MAX_LINE_BYTES)
             yield line, None
