@@ -110,9 +110,9 @@ class Intake:
         ordered = sorted(self._hashes)
         suspects = {above for above, below in pairwise(ordered) if above == below}
         del ordered
-        found = list(self._repeated(suspects)) if suspects else []
+        found = self._repeated(suspects) if suspects else iter(())
         if self._skip:
-            return found
+            return list(found)
         self.errors.add_later(row.error for _, row in found)
         return []
 
