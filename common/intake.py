@@ -54,8 +54,9 @@ class LineErrors:
 class Intake:
     """`read` gives the input's rows from the start each time it is called; `skip` lets bad rows fail alone.
 
-    Of each custom_id only a hash is kept, eight bytes. Where two are the same the input is read again, so that memory
-    stays small for an input of millions of rows and equal hashes of different ids do no harm.
+    Of each custom_id only a hash is kept, eight bytes, and of rows that fail alone only that there are some. Where two
+    hashes are the same, or rows fail, the input is read a second time: memory stays small for millions of rows, good
+    or bad, and equal hashes of different ids do no harm.
     """
 
     def __init__(self, read: Callable[[], Iterable[InputRow]], max_rows: int, plan: str, skip: bool) -> None:
@@ -64,9 +65,10 @@ class Intake:
         self._plan = plan
         self._skip = skip
         self._hashes = array("q")
+        self._some_fail = False
+        self._first_too_many: int | None = None
         self.errors = LineErrors()
         self.total = 0
-        self._first_too_many: int | None = None
 
     def rows(self) -> Iterator[tuple[int, JobRow | BadRow]]:
         """Every row with its number from 0. A bad row that comes here fails alone; the others are in `errors`."""
@@ -80,12 +82,12 @@ class Intake:
                 if row.custom_id:
                     add_hash(hash(row.custom_id))
                 if self._skip or row.fails_alone:
+                    self._some_fail = True
                     yield seq, row
                 else:
                     self.errors.add(row.error)
             elif isinstance(row, LineError):
                 self.errors.add(row)
-                self._skip = False
                 continue
             seq += 1
             if seq == self._max_rows + 1:
@@ -100,37 +102,49 @@ class Intake:
         return self._first_too_many is not None or bool(self.errors)
 
     def _refuse_size(self, line: int) -> None:
-        message = (
-            f"the file has {self.total:,} rows; the plan {self._plan} allows {self._max_rows:,} in a batch: split it"
-        )
-        self.errors.add(LineError("too_many_tasks", line, message, "file"))
+        message = f"the file has {self.total:,} rows; the plan {self._plan} allows {self._max_rows:,} in a batch"
+        self.errors.add(LineError("too_many_tasks", line, f"{message}: split it", "file"))
 
-    def repeated(self) -> list[tuple[int, BadRow]]:
-        """The rows whose custom_id a row above has, once `rows` has ended. They are bad; see `rows`."""
+    def failing_rows(self) -> Iterator[tuple[int, BadRow]]:
+        """The rows that fail alone, once `rows` has ended: those it gave as bad and, with `skip`, those whose custom_id
+        a row above has. Raises Rejected instead when the input has errors; repeated ids are among them without `skip`.
+        """
+        suspects = self._suspects()
+        if suspects and not self._skip:
+            self.errors.add_later(row.error for _, row in self._second_look(suspects, repeated_alone=True))
+        self.errors.check()
+        if self._some_fail or suspects:
+            yield from self._second_look(suspects, repeated_alone=False)
+
+    def _suspects(self) -> set[int]:
+        """The hashes that are there more than once."""
         ordered = sorted(self._hashes)
-        suspects = {above for above, below in pairwise(ordered) if above == below}
-        del ordered
-        found = self._repeated(suspects) if suspects else iter(())
-        if self._skip:
-            return list(found)
-        self.errors.add_later(row.error for _, row in found)
-        return []
+        self._hashes = array("q")
+        return {above for above, below in pairwise(ordered) if above == below}
 
-    def _repeated(self, suspects: set[int]) -> Iterator[tuple[int, BadRow]]:
+    def _second_look(self, suspects: set[int], *, repeated_alone: bool) -> Iterator[tuple[int, BadRow]]:
         first_lines: dict[str, int] = {}
         seq = -1
         for row in self._read():
             if isinstance(row, LineError):
                 continue
             seq += 1
-            if not row.custom_id or hash(row.custom_id) not in suspects:
-                continue
-            line = _line(row)
-            first = first_lines.setdefault(row.custom_id, line)
-            if first != line and isinstance(row, JobRow):
-                message = f"line {line} has the custom_id {row.custom_id!r}, as line {first} has: make it different"
-                error = LineError("duplicate_custom_id", line, message, "custom_id")
-                yield seq, BadRow(error, row.custom_id)
+            repeated = None
+            if row.custom_id and suspects and hash(row.custom_id) in suspects:
+                line = _line(row)
+                first = first_lines.setdefault(row.custom_id, line)
+                if first != line:
+                    repeated = _repeated(line, first, row.custom_id)
+            if isinstance(row, BadRow):
+                if not repeated_alone:
+                    yield seq, row
+            elif repeated is not None:
+                yield seq, repeated
+
+
+def _repeated(line: int, first: int, custom_id: str) -> BadRow:
+    message = f"line {line} has the custom_id {custom_id!r}, as line {first} has: make it different"
+    return BadRow(LineError("duplicate_custom_id", line, message, "custom_id"), custom_id)
 
 
 def _line(row: JobRow | BadRow) -> int:

@@ -6,8 +6,9 @@ its own, because reading a million rows would hold up the calls in flight.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from common import batch_source, files, ids, json_text, logs, queue
 from common.batch_input import INGEST_LOCK
 from common.batch_states import finish
 from common.database import owner_engine
-from common.input_rows import BadRow, JobRow
+from common.input_rows import BadRow
 from common.intake import Intake, Rejected
 from common.output_lines import line
 from worker.job_copy import JobCopy
@@ -62,60 +63,56 @@ def ingest(batch_id: UUID) -> str | None:
             csv_input=batch.input,
             skip=batch.on_error == "skip",
         )
-        failing = _write_jobs(connection, batch, intake)
-        _move_on(connection, batch, intake.total, failing)
+        _write_jobs(connection, batch, intake)
+        failed, error_bytes = _fail_rows(connection, batch, intake.failing_rows())
+        _move_on(connection, batch, intake.total, failed, error_bytes)
         finish(connection, [batch_id])
-    log.info("batch ingested", extra={"rows": intake.total, "failing": len(failing)})
+    log.info("batch ingested", extra={"rows": intake.total, "failed": failed})
     return str(batch.plan)
 
 
-def _write_jobs(connection: Connection, batch: Any, intake: Intake) -> dict[int, BadRow]:
-    """Copies every row in. Returns those that fail without a call. Raises Rejected."""
-    failing: dict[int, BadRow] = {}
+def _write_jobs(connection: Connection, batch: Any, intake: Intake) -> None:
+    """Copies every row in, until it is known that the input is refused."""
     with JobCopy(connection, batch.id, batch.account_id) as copy:
         for seq, row in intake.rows():
-            if type(row) is JobRow:
-                if not intake.refused:
-                    copy.add(seq, row.custom_id, row.body)
-            elif isinstance(row, BadRow):
-                failing[seq] = row
+            if not intake.refused:
                 copy.add(seq, row.custom_id, row.body)
-    failing |= dict(intake.repeated())
-    intake.errors.check()
-    return failing
 
 
-def _move_on(connection: Connection, batch: Any, total: int, failing: dict[int, BadRow]) -> None:
-    """The batch begins, with the results of rows that fail at once. Raises _Cancelled."""
-    seqs = sorted(failing)
-    for start in range(0, len(seqs), FAILED_AT_ONCE):
-        _fail_rows(connection, batch, seqs[start : start + FAILED_AT_ONCE], failing)
+def _fail_rows(connection: Connection, batch: Any, failing: Iterator[tuple[int, BadRow]]) -> tuple[int, int]:
+    """The results of rows that fail without a call: how many, and the bytes of their lines. Raises Rejected."""
+    failed = error_bytes = 0
+    while rows := list(islice(failing, FAILED_AT_ONCE)):
+        parameters = {
+            "batch_id": batch.id,
+            "account_id": batch.account_id,
+            "seqs": [seq for seq, _ in rows],
+            "codes": [row.error.code for _, row in rows],
+            "messages": [row.error.message for _, row in rows],
+        }
+        connection.execute(_FAIL_ROWS, parameters)
+        failed += len(rows)
+        error_bytes += sum(_line_bytes(batch.id, seq, row) for seq, row in rows)
+    return failed, error_bytes
+
+
+def _line_bytes(batch_id: UUID, seq: int, row: BadRow) -> int:
+    return len(line(batch_id, seq, row.custom_id, None, None, None, row.error.code, row.error.message))
+
+
+def _move_on(connection: Connection, batch: Any, total: int, failed: int, error_bytes: int) -> None:
+    """The batch begins. Raises _Cancelled."""
     output_file_id, error_file_id = files.add_results(connection, batch.account_id, batch.id)
     parameters = {
         "batch_id": batch.id,
         "total": total,
-        "failed": len(failing),
-        "error_bytes": sum(_line_bytes(batch.id, seq, row) for seq, row in failing.items()),
+        "failed": failed,
+        "error_bytes": error_bytes,
         "output_file_id": output_file_id,
         "error_file_id": error_file_id,
     }
     if connection.execute(_MOVE_ON, parameters).rowcount == 0:
         raise _Cancelled
-
-
-def _fail_rows(connection: Connection, batch: Any, seqs: Sequence[int], failing: dict[int, BadRow]) -> None:
-    parameters = {
-        "batch_id": batch.id,
-        "account_id": batch.account_id,
-        "seqs": seqs,
-        "codes": [failing[seq].error.code for seq in seqs],
-        "messages": [failing[seq].error.message for seq in seqs],
-    }
-    connection.execute(_FAIL_ROWS, parameters)
-
-
-def _line_bytes(batch_id: UUID, seq: int, row: BadRow) -> int:
-    return len(line(batch_id, seq, row.custom_id, None, None, None, row.error.code, row.error.message))
 
 
 def _fail(batch_id: UUID, rejected: Rejected) -> None:
