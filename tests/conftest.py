@@ -14,6 +14,7 @@ from local.stack import Stack
 from tests import databases
 from tests.customer import Customer
 from tests.process_settings import process_settings
+from tests.web_client import WebClient, own_logging
 
 MAX_UPLOAD_BYTES = 8 * 2**20
 
@@ -61,6 +62,13 @@ def database(settings: dict[str, str]) -> Iterator[psycopg.Connection]:
     """The fresh database, as its owner; each statement is its own transaction."""
     with psycopg.connect(settings["DATABASE_URL"], autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def web(settings: dict[str, str]) -> Iterator[WebClient]:
+    """A customer of the web app in the test's own process."""
+    with own_logging():
+        yield WebClient()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from common import accounts, batches, csv_dialect, jobs, keys
 from common.batch_input import CsvInput
+from common.batches import Options
 from common.keys import Caller
 from common.prices import Price
 from worker import claims, ingest
@@ -40,6 +41,18 @@ def bulk(of: Caller, rows: int) -> UUID:
     """A batch of so many rows that wait to be claimed."""
     batch_id = upload(of, b"text\n" + b"".join(b"row %d\n" % number for number in range(rows)))
     ingest.ingest(batch_id)
+    return batch_id
+
+
+def request(number: int) -> dict[str, Any]:
+    """A request of a batch, as its customer sends it."""
+    return {"custom_id": f"row-{number}", "body": {"model": "sim", "messages": [{"role": "user", "content": "Hi"}]}}
+
+
+def requests(of: Caller, sent: list[Any], **options: Any) -> UUID:
+    """A batch of requests that wait to be claimed."""
+    batch_id = batches.create_inline(of, Options("inline", "/v1/chat/completions", **options), sent)
+    ingest.run(batch_id)
     return batch_id
 
 
