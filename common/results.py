@@ -14,8 +14,10 @@ from common.database import as_account
 from common.errors import InvalidRequest
 from common.files import Shows
 
-# Of a row `r` that did not succeed: whether it may next time. What ingest failed never will.
-MAY_RUN_AGAIN = "(r.outcome IN ('cancelled', 'expired') OR r.outcome = 'failed' AND r.attempts > 0)"
+# Of a result `r`: whether its row may succeed next time. What ingest failed never will. What has its receipt without an
+# answer that could be stored stays: a row has one receipt.
+MAY_RUN_AGAIN = """(r.outcome IN ('cancelled', 'expired') OR r.outcome = 'failed' AND r.attempts > 0
+    AND NOT EXISTS (SELECT 1 FROM usage_records u WHERE u.batch_id = r.batch_id AND u.seq = r.seq))"""
 
 PAGE_ROWS = 2_000
 FIRST_PAGE_ROWS = 100

@@ -20,6 +20,8 @@ LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
 ASSUMED_OUTPUT_TOKENS = 256
 BYTES_PER_TOKEN = 4
+# Claims of a retry can be wide, and the whole range of a claim is read to find its rows: few such are taken at once.
+MAX_RANGE_ROWS = 10_000
 
 
 ClaimKey = tuple[UUID, int]
@@ -77,16 +79,16 @@ def _lease(connection: Connection, plan: str, account_id: UUID, rows: int, worke
     singles = [batch for batch in candidates if batch.kind == "single"]
     chosen = singles or candidates[:1]
     chosen_ids = [batch.id for batch in chosen]
-    lease = {"worker": worker, "seconds": LEASE_SECONDS}
+    lease = {"worker": worker, "seconds": LEASE_SECONDS, "rows": rows}
     leased: list[Any] = []
     if any(batch.returned for batch in chosen):
         # The batch before its claims, as whoever closes a cancelled batch does.
         connection.execute(_LOCK_BATCHES, {"batch_ids": chosen_ids})
-        leased += connection.execute(_LEASE_RETURNED, {"batch_ids": chosen_ids, "rows": rows} | lease)
+        leased += connection.execute(_LEASE_RETURNED, {"batch_ids": chosen_ids, "max_range": MAX_RANGE_ROWS} | lease)
     fresh = [batch.id for batch in chosen if not batch.returned and batch.cursor < batch.total]
     if fresh:
         claim_ids = [ids.new_id() for _ in fresh]
-        leased += connection.execute(_LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh, "rows": rows} | lease)
+        leased += connection.execute(_LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh} | lease)
     return leased
 
 
@@ -194,9 +196,11 @@ _CANDIDATES = text(f"""
 _LEASE_RETURNED = text(f"""
     WITH again AS (
         SELECT id FROM (
-            SELECT id, first_seq, sum(pending) OVER (ORDER BY batch_id, first_seq) - pending AS before
+            SELECT id, sum(pending) OVER above - pending AS before,
+                sum(end_seq - first_seq) OVER above - (end_seq - first_seq) AS range_before
             FROM claims WHERE state = 'returned' AND batch_id = ANY(:batch_ids)
-        ) AS ordered WHERE before < :rows
+            WINDOW above AS (ORDER BY batch_id, first_seq)
+        ) AS ordered WHERE before < :rows AND range_before < :max_range
     ), leased AS (
         UPDATE claims c SET state = 'leased', fence = c.fence + 1, worker = :worker,
             lease_until = clock_timestamp() + make_interval(secs => :seconds)

@@ -22,7 +22,9 @@ def retry(batch_id: UUID) -> None:
         batch = connection.execute(_LOCK, {"batch_id": batch_id}).one_or_none()
         if batch is None:
             return
-        seqs, error_bytes, counts = _take_back(connection, batch_id)
+        # Cancelled meanwhile: its rows stay as they ended.
+        wanted = batch.state == "in_progress"
+        seqs, error_bytes, counts = _take_back(connection, batch_id) if wanted else ([], 0, _NONE)
         _add_claims(connection, batch_id, _ranges(seqs))
         parameters = {"batch_id": batch_id, "rows": len(seqs), "error_bytes": error_bytes} | counts
         connection.execute(_MOVE_ON, parameters)
@@ -34,8 +36,9 @@ def _take_back(connection: Connection, batch_id: UUID) -> tuple[list[int], int, 
     """The rows whose results are deleted, the bytes they had in the error file, and how many there were of a kind."""
     seqs: list[int] = []
     error_bytes = 0
-    counts = {"failed": 0, "cancelled": 0, "expired": 0}
-    rows = connection.execution_options(yield_per=1_000).execute(_TAKE_BACK, {"batch_id": batch_id})
+    counts = dict(_NONE)
+    # The batch's row is locked and it has ended, so nobody adds or removes results between the two statements.
+    rows = connection.execute(_TO_RUN_AGAIN, {"batch_id": batch_id}, execution_options={"yield_per": 1_000})
     for row in rows:
         seqs.append(row.seq)
         counts[row.outcome] += 1
@@ -45,7 +48,7 @@ def _take_back(connection: Connection, batch_id: UUID) -> tuple[list[int], int, 
                 row.error_message,
             )
         )  # fmt: skip
-    seqs.sort()
+    connection.execute(_TAKE_BACK, {"batch_id": batch_id})
     return seqs, error_bytes, counts
 
 
@@ -76,15 +79,17 @@ def _add_claims(connection: Connection, batch_id: UUID, ranges: Iterable[tuple[i
     connection.execute(_ADD_CLAIMS, parameters)
 
 
-_LOCK = text("SELECT plan FROM batches WHERE id = :batch_id AND retrying FOR UPDATE")
+_NONE = {"failed": 0, "cancelled": 0, "expired": 0}
 
-_TAKE_BACK = text(f"""
-    WITH again AS (
-        DELETE FROM results r WHERE r.batch_id = :batch_id AND r.outcome <> 'succeeded' AND {results.MAY_RUN_AGAIN}
-        RETURNING r.seq, r.outcome, r.status_code, r.request_id, r.body, r.error_code, r.error_message
-    )
-    SELECT a.*, j.custom_id FROM again a JOIN jobs j ON j.batch_id = :batch_id AND j.seq = a.seq
+_LOCK = text("SELECT plan, state FROM batches WHERE id = :batch_id AND retrying FOR UPDATE")
+
+_TO_RUN_AGAIN = text(f"""
+    SELECT r.seq, r.outcome, r.status_code, r.request_id, r.body, r.error_code, r.error_message, j.custom_id
+    FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.seq = r.seq
+    WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN} ORDER BY r.seq
 """)
+
+_TAKE_BACK = text(f"DELETE FROM results r WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN}")
 
 _ADD_CLAIMS = text("""
     INSERT INTO claims (id, batch_id, first_seq, end_seq, pending, state, worker, lease_until)

@@ -59,17 +59,18 @@ CREATE INDEX batches_retrying ON batches (id) WHERE retrying;
 CREATE INDEX batches_to_purge ON batches (results_expire_at) WHERE results_expire_at IS NOT NULL AND purged_at IS NULL;
 """
 
-# The lowest claim holds the first row without a result: a claim whose rows all have theirs is deleted.
+# The lowest claim holds the first row without a result: a claim whose rows all have theirs is deleted. While a retry
+# looks for its rows, nobody knows yet which will be without theirs.
 BEGINNING = """
 CREATE FUNCTION finished_beginning(wanted uuid) RETURNS int
 STABLE SECURITY DEFINER SET search_path = public LANGUAGE sql AS
 $$
-    SELECT coalesce((
+    SELECT CASE WHEN b.retrying THEN 0 ELSE coalesce((
         SELECT min(claimed.number) FROM (
             SELECT first_seq, end_seq FROM claims WHERE batch_id = b.id ORDER BY first_seq LIMIT 1
         ) AS lowest, generate_series(lowest.first_seq, lowest.end_seq - 1) AS claimed (number)
         WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = b.id AND r.seq = claimed.number)
-    ), b.cursor)
+    ), b.cursor) END
     FROM batches b WHERE b.id = wanted AND b.account_id = current_account()
 $$;
 REVOKE EXECUTE ON FUNCTION finished_beginning FROM PUBLIC;
