@@ -105,11 +105,20 @@ class WorkerProcess:
 
     def close(self, batch_id: UUID) -> None:
         """Starts to end the rows of a stopped batch that never began."""
-        self._closer.submit(closing.close, batch_id)
+        self._in_background(closing.close, batch_id)
 
     def retry(self, batch_id: UUID) -> None:
         """Starts to make rows of an ended batch pending again."""
-        self._closer.submit(retrying.retry, batch_id)
+        self._in_background(retrying.retry, batch_id)
+
+    def _in_background(self, act: Callable[[UUID], None], batch_id: UUID) -> None:
+        def run() -> None:
+            try:
+                act(batch_id)
+            except Exception:
+                log.exception("%s.%s failed; the sweep has it run again", act.__module__, act.__name__)
+
+        self._closer.submit(run)
 
     def drain(self) -> None:
         """Finishes what is running and gives the rest back. Leases are kept to the end."""

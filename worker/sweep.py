@@ -23,7 +23,7 @@ def run(trust_leases: bool = True) -> None:
                 return_expired_leases()
             add_missing_tickets(connection)
             restart_ingests(connection)
-            expire_batches(connection)
+            expire_batches()
             restart_tasks(connection)
         # The end of the transaction gives the lock back; a rollback would cost the connection its prepared statements.
         connection.commit()
@@ -49,9 +49,12 @@ def restart_ingests(connection: Connection) -> None:
         queue.enqueue_ingest(batch_id)
 
 
-def expire_batches(connection: Connection) -> None:
-    """A batch whose completion window is over begins nothing more, and what finished is delivered."""
-    for batch_id in connection.execute(_EXPIRE).scalars():
+def expire_batches() -> None:
+    """A batch whose completion window is over begins nothing more, and what finished is delivered. Committed before its
+    task is enqueued."""
+    with owner_engine().begin() as connection:
+        expired = connection.execute(_EXPIRE).scalars().all()
+    for batch_id in expired:
         log.info("a batch's completion window is over", extra={"batch": str(batch_id)})
 
 
