@@ -21,6 +21,7 @@ DEFAULT_WINDOW = "24h"
 MAX_WINDOW = timedelta(days=7)
 # The time over which the rate is averaged.
 RATE_SECONDS = 10.0
+ROWS_DELETED = "The batch's rows have been deleted: their time to be kept is over."
 ENDED_STATES = frozenset({"completed", "failed", "cancelled", "expired"})
 
 
@@ -66,7 +67,7 @@ class Batch:
     expiring_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
-    purged_at: datetime | None
+    results_expire_at: datetime | None
     read_at: datetime
 
     @property
@@ -76,6 +77,11 @@ class Batch:
     @property
     def ended_rows(self) -> int:
         return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def results_gone(self) -> bool:
+        """Whether its jobs and results are kept no longer, so that all or some of them are deleted by now."""
+        return self.results_expire_at is not None and self.results_expire_at <= self.read_at
 
     @property
     def rows_per_second(self) -> float:
@@ -229,8 +235,8 @@ def retry(account_id: UUID, batch_id: str) -> Batch:
     batch = get(account_id, batch_id)
     if batch.state not in ENDED_STATES:
         raise Conflict(f"The batch has not ended: it is {batch.state}.", param="batch_id")
-    if batch.purged_at is not None:
-        raise Conflict("The batch's rows have been deleted: their time to be kept is over.", param="batch_id")
+    if batch.results_gone:
+        raise Conflict(ROWS_DELETED, param="batch_id")
     parameters = {
         "account_id": account_id,
         "batch_id": batch.id,
@@ -257,7 +263,7 @@ _SELECT = """
         b.output_bytes, b.error_bytes, b.errors, b.error_count, b.error_counts, b.state, b.total, b.cursor, b.succeeded,
         b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost, b.rate,
         b.rate_at, b.created_at, b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
-        b.expires_at, b.purged_at, clock_timestamp() AS read_at
+        b.expires_at, b.results_expire_at, clock_timestamp() AS read_at
     FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
     WHERE b.account_id = :account_id AND b.kind <> 'single'
 """

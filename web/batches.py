@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from common import batch_source, batches, csv_dialect, estimates, files, ids, queue, results
 from common.batch_input import CsvInput
 from common.batches import Options
-from common.errors import Conflict, InvalidRequest
+from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
 from common.plans import PLANS
 from web import downloads, forms, render, uploads
@@ -131,6 +131,8 @@ def list_results(batch_id: str) -> Response:
     batch = batches.get(caller().account_id, batch_id)
     if batch.state == "validating":
         raise Conflict("The batch is still being validated: its rows are not known yet.", param="batch_id")
+    if batch.results_gone:
+        raise NotFound(batches.ROWS_DELETED, param="batch_id")
     form = request.args.get("format")
     if form is None:
         return _page_of_results(batch)

@@ -2,6 +2,7 @@
 Deleted in small steps, and usage records stay."""
 
 import logging
+from itertools import accumulate
 
 from sqlalchemy import Connection, text
 
@@ -12,6 +13,7 @@ log = logging.getLogger(__name__)
 
 FILES_PER_STEP = 20
 ROWS_PER_STEP = 5_000
+BATCHES_PER_STEP = 1_000
 STEPS_PER_PASS = 20
 
 
@@ -19,17 +21,20 @@ def run() -> None:
     """One pass. May be run twice, and by several at once."""
     with owner_engine().begin() as connection:
         connection.execute(_EXPIRE_FILES)
-    delete_contents()
     delete_rows()
+    delete_contents()
 
 
 def delete_contents() -> None:
     """The content goes before the row says so: a crash between has it deleted again, which is fine."""
-    with owner_engine().begin() as connection:
-        found = connection.execute(_FILES_TO_PURGE, {"limit": FILES_PER_STEP}).all()
-        for file in found:
-            storage.delete(file.storage_key)
-        connection.execute(_FILES_PURGED, {"ids": [file.id for file in found]})
+    for _ in range(STEPS_PER_PASS):
+        with owner_engine().begin() as connection:
+            found = connection.execute(_FILES_TO_PURGE, {"limit": FILES_PER_STEP}).all()
+            for file in found:
+                storage.delete(file.storage_key)
+            connection.execute(_FILES_PURGED, {"ids": [file.id for file in found]})
+        if len(found) < FILES_PER_STEP:
+            return
 
 
 def delete_rows() -> None:
@@ -41,16 +46,17 @@ def delete_rows() -> None:
 
 
 def _delete_some_rows(connection: Connection) -> bool:
-    batch = connection.execute(_BATCH_TO_PURGE).one_or_none()
-    if batch is None:
-        return False
-    parameters = {"batch_id": batch.id, "limit": ROWS_PER_STEP}
+    due = connection.execute(_BATCHES_TO_PURGE, {"limit": BATCHES_PER_STEP}).all()
+    # A step is a part of one large batch or many small ones: every single job is a batch of one.
+    sums = accumulate(batch.total for batch in due)
+    batch_ids = [batch.id for batch, rows in zip(due, sums, strict=True) if rows <= ROWS_PER_STEP or batch is due[0]]
+    parameters = {"batch_ids": batch_ids, "limit": ROWS_PER_STEP}
     results = connection.execute(_DELETE_RESULTS, parameters).rowcount
     jobs = connection.execute(_DELETE_JOBS, parameters).rowcount
-    if results < ROWS_PER_STEP and jobs < ROWS_PER_STEP:
-        connection.execute(_BATCH_PURGED, parameters)
-        log.info("jobs and results of a batch deleted: their time is over", extra={"batch": str(batch.id)})
-    return True
+    if batch_ids and results < ROWS_PER_STEP and jobs < ROWS_PER_STEP:
+        connection.execute(_BATCHES_PURGED, parameters)
+        log.info("jobs and results deleted: their time is over", extra={"batches": len(batch_ids)})
+    return bool(due)
 
 
 _EXPIRE_FILES = text("""
@@ -69,19 +75,19 @@ _FILES_TO_PURGE = text("""
 
 _FILES_PURGED = text("UPDATE files SET storage_key = NULL WHERE id = ANY(:ids)")
 
-_BATCH_TO_PURGE = text("""
-    SELECT id FROM batches WHERE results_expire_at < clock_timestamp() AND purged_at IS NULL
-    ORDER BY results_expire_at LIMIT 1 FOR UPDATE SKIP LOCKED
+_BATCHES_TO_PURGE = text("""
+    SELECT id, total FROM batches WHERE results_expire_at < clock_timestamp() AND purged_at IS NULL
+    ORDER BY results_expire_at LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
 _DELETE_RESULTS = text("""
-    DELETE FROM results WHERE batch_id = :batch_id AND seq IN (
-        SELECT seq FROM results WHERE batch_id = :batch_id ORDER BY seq LIMIT :limit)
+    DELETE FROM results WHERE (batch_id, seq) IN (
+        SELECT batch_id, seq FROM results WHERE batch_id = ANY(:batch_ids) LIMIT :limit)
 """)
 
 _DELETE_JOBS = text("""
-    DELETE FROM jobs WHERE batch_id = :batch_id AND seq IN (
-        SELECT seq FROM jobs WHERE batch_id = :batch_id ORDER BY seq LIMIT :limit)
+    DELETE FROM jobs WHERE (batch_id, seq) IN (
+        SELECT batch_id, seq FROM jobs WHERE batch_id = ANY(:batch_ids) LIMIT :limit)
 """)
 
-_BATCH_PURGED = text("UPDATE batches SET purged_at = clock_timestamp() WHERE id = :batch_id")
+_BATCHES_PURGED = text("UPDATE batches SET purged_at = clock_timestamp() WHERE id = ANY(:batch_ids)")
