@@ -89,6 +89,32 @@ def test_an_expired_batch_delivers_what_finished(
     check_delivered(sdk, expired, "batch_expired")
 
 
+def test_rows_that_failed_can_be_run_again_and_then_the_output_is_whole(sdk: OpenAI) -> None:
+    batch = ended(sdk, submit(sdk, ["sim", "sim-400-first-1", "sim-404-first-1", "sim"]))
+    assert custom_ids(lines(sdk, batch.error_file_id)) == ["row-1", "row-2"]
+    again = sdk.post(f"/batches/{batch.id}/retry", cast_to=Batch)
+    assert (again.id, again.status) == (batch.id, "in_progress")
+    completed = ended(sdk, again)
+    assert completed.status == "completed"
+    assert completed.error_file_id is None
+    assert completed.request_counts is not None
+    assert (completed.request_counts.completed, completed.request_counts.failed) == (4, 0)
+    assert completed.output_file_id == batch.output_file_id
+    assert custom_ids(lines(sdk, completed.output_file_id)) == ["row-0", "row-1", "row-2", "row-3"]
+
+
+def test_what_a_cancelled_batch_left_can_be_run_after_all(sdk: OpenAI) -> None:
+    batch = with_completed(sdk, submit(sdk, ["sim", "sim-latency-8s"]), 1)
+    sdk.batches.cancel(batch.id)
+    cancelled = ended(sdk, batch)
+    assert custom_ids(lines(sdk, cancelled.error_file_id)) == ["row-1"]
+    completed = ended(sdk, sdk.post(f"/batches/{batch.id}/retry", cast_to=Batch))
+    assert completed.status == "completed"
+    assert completed.cancelled_at is None
+    assert completed.cancelling_at is None
+    assert custom_ids(lines(sdk, completed.output_file_id)) == ["row-0", "row-1"]
+
+
 def test_cancelling_again_is_a_conflict_that_the_client_does_not_repeat(sdk: OpenAI) -> None:
     batch = ended(sdk, submit(sdk, ["sim"]))
     with pytest.raises(ConflictError) as refused:

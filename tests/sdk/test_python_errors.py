@@ -18,6 +18,7 @@ from openai import (
 from local.stack import Stack
 from tests.sdk.conftest import NewSdk
 from tests.sdk.work import CHAT, custom_ids, ended, jsonl, lines, request, requests, submit, upload
+from tests.sleeping import worker_asleep
 
 UNKNOWN_BATCH = "batch_" + "0" * 32
 
@@ -113,9 +114,10 @@ def test_the_address_may_leave_out_the_version(sdk: OpenAI, new_sdk: NewSdk) -> 
     assert unversioned.files.delete(file_id).deleted is True
 
 
-def test_a_batch_outlives_its_input_file(sdk: OpenAI) -> None:
-    batch = submit(sdk, ["sim"] * 20)
-    assert sdk.files.delete(batch.input_file_id).deleted is True
+def test_a_batch_outlives_its_input_file(stack: Stack, sdk: OpenAI) -> None:
+    with worker_asleep(stack):
+        batch = submit(sdk, ["sim"] * 20)
+        assert sdk.files.delete(batch.input_file_id).deleted is True
     finished = ended(sdk, batch)
     assert finished.status == "completed"
     assert finished.input_file_id == batch.input_file_id
