@@ -24,9 +24,10 @@ def line(
     error_code: str | None,
     error_message: str | None,
 ) -> bytes:
-    """One line with its end. An answer, good or bad, is a response and no error; a row that got none is an error."""
+    """One line with its end. An answer, good or bad, is a response and no error; a row that got none is an error, and
+    so is one whose answer says that all is well and cannot be used: a response of 200 would pass for a success."""
     start = b'{"id":"%b","custom_id":%b,"response":' % (row_id(batch_id, seq).encode(), _one_line(_encode(custom_id)))
-    if body is None or status_code is None:
+    if body is None or status_code is None or (error_code is not None and status_code < 400):
         error = _one_line(_encode({"code": error_code, "message": error_message}))
         return b'%bnull,"error":%b}\n' % (start, error)
     return b'%b{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n' % (
