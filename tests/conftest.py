@@ -16,7 +16,7 @@ from tests.customer import Customer
 from tests.process_settings import process_settings
 from tests.web_client import WebClient, own_logging
 
-MAX_UPLOAD_BYTES = 8 * 2**20
+MAX_UPLOAD_BYTES = 16 * 2**20
 
 NewCustomer = Callable[..., Customer]
 

@@ -11,6 +11,7 @@ from tests.waiting import wait_for
 
 ENDED_JOB = frozenset({"completed", "failed", "cancelled", "expired"})
 ENDED_BATCH = frozenset({"completed", "failed", "cancelled", "expired"})
+OF_A_FILE = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
 class Customer:
@@ -56,6 +57,17 @@ class Customer:
         response = self.upload(content, **fields)
         assert response.status_code == 202, response.text
         return answer(response)
+
+    def send_file(self, content: bytes, filename: str = "requests.jsonl", purpose: str = "batch") -> httpx2.Response:
+        return self.http.post("/v1/files", data={"purpose": purpose}, files={"file": (filename, content)})
+
+    def file_id(self, content: bytes) -> str:
+        """The id of an uploaded batch file."""
+        return str(answer(self.send_file(content))["id"])
+
+    def run_file(self, file_id: str, **options: str) -> dict[str, Any]:
+        """An accepted batch of chat completions, unless another endpoint is given."""
+        return answer(self.post("/v1/batches", OF_A_FILE | {"input_file_id": file_id} | options))
 
     def batch(self, batch_id: str) -> dict[str, Any]:
         return answer(self.get(f"/v1/batches/{batch_id}"))
