@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     web_database_url: str
     redis_url: str
     storage_url: str
+    upload_folder: str | None = None
     secret_key: SecretStr = Field(min_length=32)
 
     provider_url: str = "https://api.openai.com/v1"
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     web_threads: int = Field(default=32, ge=2)
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
+    stall_seconds: float = Field(default=60, gt=0)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

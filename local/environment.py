@@ -36,6 +36,8 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
     database_url = given.get("DATABASE_URL") or services["DATABASE_URL"]
     storage = home.path / "storage"
     storage.mkdir(exist_ok=True)
+    uploads = home.path / "uploads"
+    uploads.mkdir(exist_ok=True)
     chosen = {
         "BASE_URL": f"http://127.0.0.1:{port}",
         **dict.fromkeys(KEY_NAMES, ""),
@@ -46,6 +48,7 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
         "WORKER_PIDS": "",
         "WEB_DATABASE_URL": _as_role(database_url, WEB_ROLE, home.secret("web_password")),
         "STORAGE_URL": storage.as_uri(),
+        "UPLOAD_FOLDER": str(uploads),
         "SECRET_KEY": home.secret("secret_key"),
         "PORT": str(port),
     }

@@ -14,9 +14,12 @@ from local.stack import Stack
 from tests import databases
 from tests.customer import Customer
 from tests.process_settings import process_settings
+from tests.s3 import S3, running_s3
 from tests.web_client import WebClient, own_logging
 
-MAX_UPLOAD_BYTES = 16 * 2**20
+MIB = 2**20
+MAX_UPLOAD_BYTES = 16 * MIB
+STALL_SECONDS = 5
 
 NewCustomer = Callable[..., Customer]
 
@@ -29,7 +32,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def _redis(services: Stack, number: int) -> str:
+def redis_database(services: Stack, number: int) -> str:
     """One of the numbered databases of Redis."""
     return urlsplit(services.env["REDIS_URL"])._replace(path=f"/{number}").geturl()
 
@@ -41,7 +44,7 @@ def env(services: Stack, tmp_path: Path) -> Iterator[dict[str, str]]:
     storage.mkdir()
     with databases.cloned(services) as urls:
         yield urls | {
-            "REDIS_URL": _redis(services, 2),
+            "REDIS_URL": redis_database(services, 2),
             "STORAGE_URL": storage.as_uri(),
             "SECRET_KEY": uuid4().hex,
             "PROVIDER_URL": "http://127.0.0.1:9/v1",
@@ -72,12 +75,20 @@ def web(settings: dict[str, str]) -> Iterator[WebClient]:
 
 
 @pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 with a bucket that all tests share."""
+    with running_s3(tmp_path_factory.mktemp("s3") / "log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running Batchyard: web, one worker and the simulated provider, on a database of its own."""
     home = tmp_path_factory.mktemp("stack") / "home"
     settings = {
-        "REDIS_URL": _redis(services, 1),
+        "REDIS_URL": redis_database(services, 1),
         "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
+        "STALL_SECONDS": str(STALL_SECONDS),
         "WEB_PROCESSES": "1",
     }
     with (
