@@ -2,7 +2,8 @@
 
     BatchyardError
     ├── InvalidRequest          what was sent cannot be acted on; sending it again changes nothing
-    │   └── TooLarge            it is bigger than this server takes
+    │   ├── TooLarge            it is bigger than this server takes
+    │   └── Unsupported         it is in a form that this server does not read
     ├── AuthenticationFailed    no key, or not one of ours
     ├── PermissionDenied        a key of ours that may not do this
     ├── NotFound                no such thing, or not this account's: the two look the same
@@ -34,6 +35,10 @@ class InvalidRequest(BatchyardError):
 
 class TooLarge(InvalidRequest):
     """What was sent is over a size limit."""
+
+
+class Unsupported(InvalidRequest):
+    """What was sent is packed or written in a way that is not read here."""
 
 
 class AuthenticationFailed(BatchyardError):

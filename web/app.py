@@ -8,7 +8,8 @@ from flask import Flask, Response, g, request
 
 from common import logs
 from common.settings import settings
-from web import batches, cli, errors, files, health, jobs, models
+from web import batches, cli, errors, files, health, jobs, models, request_body
+from web.multipart import UploadRequest
 
 log = logging.getLogger("web.access")
 
@@ -17,10 +18,12 @@ def create_app() -> Flask:
     """The app, with its settings checked."""
     logs.configure()
     app = Flask("batchyard")
+    app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = settings().max_upload_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings().max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(_begin)
+    app.before_request(request_body.receive)
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)

@@ -17,6 +17,7 @@ RETRY_AFTER_SECONDS = 2
 # The first class that an error is an instance of decides: subclasses stand before their parents.
 STATUS = {
     errors.TooLarge: (413, "invalid_request_error"),
+    errors.Unsupported: (415, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.AuthenticationFailed: (401, "authentication_error"),
     errors.PermissionDenied: (403, "permission_error"),
@@ -55,6 +56,9 @@ def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
     if status in (409, 429):
         # Clients retry these by themselves, and neither a state nor a used-up quota changes by asking again.
         response.headers["x-should-retry"] = "true" if type(error) is errors.RateLimited else "false"
+    if status == 415:
+        # RFC 7694: the encodings that a body may have.
+        response.headers["Accept-Encoding"] = "gzip"
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:

@@ -1,0 +1,74 @@
+"""The body of a request as its client sends it: the whole of it or an error, in plain bytes whatever its encoding."""
+
+from flask import request
+from werkzeug.exceptions import BadRequest, ClientDisconnected
+from werkzeug.wsgi import get_content_length
+
+from common.errors import TooLarge
+from common.settings import settings
+from web import content_encoding
+from web.content_encoding import Readable
+
+# gunicorn copies all that it has received ahead for each read of a part of it, and receives as much as this ahead.
+READ_BYTES = 1 << 20
+
+
+def receive() -> None:
+    """Called before each request's view. Raises Unsupported for an encoding that is not read here."""
+    environ = request.environ
+    if (connection := environ.get("gunicorn.socket")) is not None:
+        # A client that has gone without a word would hold its thread, and what it has sent so far, for ever.
+        connection.settimeout(settings().stall_seconds)
+    limit = settings().max_upload_bytes
+    length = get_content_length(environ)
+    decode = content_encoding.decoder(request.headers.get("Content-Encoding"))
+    body = Sent(environ["wsgi.input"], length, limit)
+    if decode is None:
+        environ["wsgi.input"] = body
+        return
+    if length is not None and length > limit:
+        raise body.too_large()
+    environ["wsgi.input"] = decode(body)
+    # From here on this is a body of a length that nobody has told, which all limits hold for as it is read.
+    environ.pop("CONTENT_LENGTH", None)
+    del environ["HTTP_CONTENT_ENCODING"]
+
+
+class Sent:
+    """The bytes that come over the connection. One that ends too early is an error, and never a shorter body."""
+
+    def __init__(self, stream: Readable, length: int | None, limit: int) -> None:
+        self._stream = stream
+        self._length = length
+        self._limit = limit
+        self._received = 0
+        self._piece = b""
+        self._given = 0
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, and none at the end. Raises ClientDisconnected, BadRequest and TooLarge."""
+        if self._given == len(self._piece):
+            self._piece = self._receive()
+            self._given = 0
+        given = self._piece[self._given : self._given + size]
+        self._given += len(given)
+        return given
+
+    def _receive(self) -> bytes:
+        try:
+            piece = self._stream.read(READ_BYTES)
+        except OSError:
+            # Also for a body in chunks that ends without the last one.
+            raise ClientDisconnected from None
+        except Exception:
+            # The server's own, which has no other.
+            raise BadRequest("The body's chunked encoding is damaged: send the request again.") from None
+        self._received += len(piece)
+        if not piece and self._length is not None and self._received < self._length:
+            raise ClientDisconnected
+        if self._received > self._limit:
+            raise self.too_large()
+        return piece
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"The body is over {self._limit:,} bytes: send less at once.", code="body_too_large")
