@@ -3,11 +3,13 @@
 Node is never the one on the PATH: the client needs 22 or newer, and a bare machine has none.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 SCRIPTS = Path(__file__).parent / "node"
 INSTALL_SECONDS = 300
@@ -19,7 +21,11 @@ class MissingError(Exception):
 
 
 def install_client() -> None:
-    """Installs exactly what package-lock.json says, into a folder that git ignores. Raises MissingError."""
+    """Installs exactly what package-lock.json says, into a folder that git ignores, unless that is there already.
+    Raises MissingError."""
+    # npm writes the second of these when all of it is installed.
+    if _packages("package-lock.json") == _packages("node_modules/.package-lock.json"):
+        return
     npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
     done = _run([str(npm), "ci", *options], {}, INSTALL_SECONDS)
@@ -29,6 +35,15 @@ def install_client() -> None:
             " client need an npm registry: set npm_config_registry when the public one cannot be reached."
             f"\n{done.stdout}"
         )
+
+
+def _packages(lock: str) -> dict[str, Any] | None:
+    """The packages of a lock file, without the one that asks for them; None where there is no such file."""
+    try:
+        packages: dict[str, Any] = json.loads((SCRIPTS / lock).read_text())["packages"]
+    except FileNotFoundError:
+        return None
+    return {name: entry for name, entry in packages.items() if name}
 
 
 def run_tests(script: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
