@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
@@ -123,6 +123,15 @@ def test_the_pages_of_a_list_hold_every_file_once_in_the_order_asked_for(new_sdk
     assert list(sdk.files.list(purpose="batch_output")) == []
     assert list(sdk.files.list(after=newest_first[-1])) == []
     assert sdk.files.list(limit=0).data == []
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_files_can_be_deleted_while_their_list_is_read(new_sdk: NewSdk, order: Literal["asc", "desc"]) -> None:
+    sdk = new_sdk()
+    uploaded = {upload(sdk, CONTENT) for _ in range(5)}
+    # The next page begins behind a file that is gone by then.
+    assert {sdk.files.delete(file.id).id for file in sdk.files.list(limit=2, order=order)} == uploaded
+    assert list(sdk.files.list()) == []
 
 
 def test_a_cursor_that_is_no_file_is_refused_by_name(sdk: OpenAI) -> None:

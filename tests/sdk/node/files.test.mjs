@@ -56,14 +56,24 @@ test('a file can neither expire too soon nor serve a purpose that there is not',
   await assert.rejects(client.files.create({ file, purpose: 'vision' }), { status: 400, param: 'purpose' })
 })
 
-for (const [name, make] of [
-  ['whole', (content) => new File([content], 'big.jsonl')],
-  ['in chunks', (content) => fs.createReadStream((fs.writeFileSync(path.join(folder, 'big'), content), path.join(folder, 'big')))],
-]) {
-  test(`a file over the limit that is sent ${name} is refused with an answer, not with a broken connection`, async () => {
-    const content = Buffer.alloc(Number(process.env.MAX_UPLOAD_BYTES) + 1, 'x')
-    await assert.rejects(client.files.create({ file: make(content), purpose: 'batch' }), { status: 413 })
-  })
+// Of a body that a server does not want, its end may never be read; the client has to get its answer all the same.
+const WAYS_TO_SEND = {
+  whole: (content) => new File([content], 'big.jsonl'),
+  'in chunks': (content) => {
+    const big = path.join(folder, 'big.jsonl')
+    fs.writeFileSync(big, content)
+    return fs.createReadStream(big)
+  },
+}
+for (const [way, make] of Object.entries(WAYS_TO_SEND)) {
+  for (const times of [1, 10]) {
+    const content = Buffer.alloc(times * Number(process.env.MAX_UPLOAD_BYTES) + 1, 'x')
+    test(`a file of ${content.length} bytes that is sent ${way} is refused with an answer, not with a broken connection`, async () => {
+      await assert.rejects(client.files.create({ file: make(content), purpose: 'batch' }), { status: 413 })
+      const stranger = client.withOptions({ apiKey: 'sk-none' })
+      await assert.rejects(stranger.files.create({ file: make(content), purpose: 'batch' }), { status: 401 })
+    })
+  }
 }
 
 test('a file is ready without waiting', async () => {
