@@ -1,9 +1,13 @@
 """Every error of the API in one shape, with the one table of status codes."""
 
 import logging
-from typing import Any
+import time
+from contextlib import suppress
+from functools import partial
+from socket import socket
+from typing import Any, BinaryIO
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException
@@ -13,6 +17,8 @@ from common import errors
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+READ_ON_SECONDS = 5.0
+READ_ON_BYTES = 1024
 
 # The first class that an error is an instance of decides: subclasses stand before their parents.
 STATUS = {
@@ -47,7 +53,23 @@ def register(app: Flask) -> None:
 
 
 def _body(message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
-    return jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    response = jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    if (connection := request.environ.get("gunicorn.socket")) is not None:
+        response.call_on_close(partial(_read_on, connection, request.environ["wsgi.input"]))
+    return response
+
+
+def _read_on(connection: socket, content: BinaryIO) -> None:
+    """Takes what a refused client still sends, for a while after it has its answer. Closing the connection under it at
+    once would be what it sees, and not the answer: some clients read only once they could write everything."""
+    deadline = time.monotonic() + READ_ON_SECONDS
+    # The answer is out; whatever is wrong with what follows it changes nothing.
+    with suppress(Exception):
+        while (seconds := deadline - time.monotonic()) > 0:
+            connection.settimeout(seconds)
+            if not content.read(READ_ON_BYTES):
+                break
+        connection.settimeout(None)
 
 
 def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
