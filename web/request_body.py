@@ -29,7 +29,8 @@ def receive() -> None:
     if length is not None and length > limit:
         raise body.too_large()
     environ["wsgi.input"] = decode(body)
-    # From here on this is a body of a length that nobody has told, which all limits hold for as it is read.
+    # From here on this is a body whose length nobody has told, which has an end, and all limits hold for as it is read.
+    environ["wsgi.input_terminated"] = True
     environ.pop("CONTENT_LENGTH", None)
     del environ["HTTP_CONTENT_ENCODING"]
 
