@@ -23,6 +23,7 @@ from bench.figures import Figure, table
 from bench.provider import provider
 from bench.rig import tell
 from bench.single import single
+from bench.upload import upload
 
 MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "provider": provider,
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "csv": csv_batch,
     "single": single,
     "accept": accept,
+    "upload": upload,
 }
 
 

@@ -1,21 +1,15 @@
 """Single jobs accepted a second, each stored before its 202, against a bare Flask route under the same gunicorn."""
 
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 
 import uvloop
 
+from bench import bare_route
 from bench.cpu import cpu_seconds
 from bench.figures import Figure
 from bench.load import Figures, drive
 from bench.rig import Rig, scaled, started, tell
-from local.ports import free_port, is_free
-from local.process import Process, wait_until
 
 CONNECTIONS = 32
 JOBS = 5_000
@@ -29,7 +23,7 @@ def accept() -> list[Figure]:
         ours, our_cpu = _measure(rig.stack.port, rig.authorization, rig.pid("web"))
         _check_stored(rig, WARM_UP_JOBS + ours.answered)
         rig.wait_idle()
-        with _bare_route(rig.stack.env) as (process, port):
+        with bare_route.running(rig.stack.env) as (process, port):
             bare, bare_cpu = _measure(port, rig.authorization, process.pid)
     return [
         Figure(
@@ -48,22 +42,6 @@ def _check_stored(rig: Rig, accepted: int) -> None:
     stored = rig.database.execute("SELECT count(*) AS jobs FROM jobs").fetchone()
     if stored != {"jobs": accepted}:
         raise RuntimeError(f"{accepted} jobs were accepted, and stored: {stored}")
-
-
-@contextmanager
-def _bare_route(env: Mapping[str, str]) -> Iterator[tuple[Process, int]]:
-    """The bare route, served with the settings of our own web processes but for the port."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-c", "web/gunicorn.py", "bench.bare_flask:app"]
-    with tempfile.TemporaryDirectory(prefix="batchyard-bench-") as folder:
-        process = Process("bare", command, Path(folder) / "bare.log", {**os.environ, **env, "PORT": str(port)})
-        process.start()
-        try:
-            if not wait_until(lambda: not is_free(port), 30):
-                raise RuntimeError(f"the bare route did not start: {process.report()}")
-            yield process, port
-        finally:
-            process.stop()
 
 
 def _measure(port: int, authorization: Mapping[str, str], pid: int) -> tuple[Figures, float]:
