@@ -16,6 +16,7 @@ from yarl import URL
 
 from common.endpoints import PROMPT_FIELDS
 from common.settings import settings
+from worker.answers import storable
 
 CONNECT_SECONDS = 5.0
 LIST_TIMEOUT_SECONDS = 20.0
@@ -42,7 +43,8 @@ class Response:
 
     @property
     def request_id(self) -> str | None:
-        return self.headers.get("x-request-id")
+        found = self.headers.get("x-request-id")
+        return found if found is None else storable(found)
 
 
 class Provider:
@@ -101,4 +103,4 @@ def _reason(error: Exception) -> str:
         return "the provider's name has no address"
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or str(error.os_error)
-    return str(error) or type(error).__name__
+    return storable(str(error)) or type(error).__name__

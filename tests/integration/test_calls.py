@@ -1,6 +1,8 @@
 """Calling the model, run in the test's own process against the running stack's provider."""
 
 import asyncio
+import http.server
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -135,3 +137,17 @@ def test_no_call_begins_once_it_is_stopped() -> None:
         return await caller.run(claim, claim.jobs[0], progress), progress.attempts
 
     assert with_caller(stopped) == (None, 0)
+
+
+def test_an_answer_whose_request_id_is_no_text_is_kept_and_can_be_stored(env: dict[str, str]) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nx-request-id: req_\xff\xe4\r\ncontent-length: 2\r\n\r\n{}")
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with process_settings(env | {"PROVIDER_URL": f"http://127.0.0.1:{server.server_port}/v1"}):
+            outcome = call("any")
+    assert (outcome.kind, outcome.body, outcome.request_id) == ("succeeded", b"{}", "req_??")
+    assert outcome.line_bytes > 0
