@@ -29,6 +29,10 @@ class WebClient:
     def post(self, path: str, **sent: Any) -> TestResponse:
         return self._http.post(path, headers=self._headers, **sent)
 
+    def request(self, method: str, path: str) -> TestResponse:
+        """Sends a path with its query as it stands, percents and all."""
+        return self._http.open(path, method=method, headers=self._headers)
+
     def delete(self, path: str) -> TestResponse:
         return self._http.delete(path, headers=self._headers)
 

@@ -143,7 +143,7 @@ def list_results(batch_id: str) -> Response:
 
 def _page_of_results(batch: batches.Batch) -> Response:
     limit, after = forms.page(forms.MAX_RESULTS_PAGE)
-    status, custom_id = request.args.get("status"), request.args.get("custom_id")
+    status, custom_id = request.args.get("status"), forms.query_text("custom_id")
     if status is not None and status not in ROW_STATUSES:
         raise InvalidRequest(f"status is one of {', '.join(ROW_STATUSES)}.", param="status")
     seq = -1 if after is None else results.parse_row_id(batch.id, after)

@@ -42,7 +42,7 @@ def list_files() -> Response:
     order = request.args.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("order is asc or desc.", param="order")
-    found = files.list_page(caller().account_id, after, limit + 1, order == "desc", request.args.get("purpose"))
+    found = files.list_page(caller().account_id, after, limit + 1, order == "desc", forms.query_text("purpose"))
     return jsonify(render.page(found, limit, render.file))
 
 

@@ -191,6 +191,14 @@ def page(largest: int = MAX_PAGE, default: int = DEFAULT_PAGE) -> tuple[int, str
     return whole_number("limit", default=default, largest=largest), request.args.get("after")
 
 
+def query_text(name: str) -> str | None:
+    """A text of the query that is looked for in the database. Raises InvalidRequest."""
+    value = request.args.get(name)
+    if value is not None and not json_text.is_storable(value):
+        raise InvalidRequest(f"{name} holds a NUL character or half of a surrogate pair.", param=name)
+    return value
+
+
 def whole_number(name: str, default: int, largest: int = 2**31 - 1) -> int:
     """A whole number of the query, from 0. Raises InvalidRequest."""
     shown = request.args.get(name, str(default))
