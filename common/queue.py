@@ -24,6 +24,8 @@ from common.settings import settings
 log = logging.getLogger(__name__)
 
 TASKS_QUEUE = "tasks"
+# Of their own: an input takes minutes to read, and what is stopped or retried must not wait behind many of them.
+INGESTS_QUEUE = "ingests"
 BELL_CHANNEL = "batchyard:bell"
 MAX_TICKETS_PER_PLAN = 8
 TICKET_SECONDS = 60
@@ -82,25 +84,25 @@ def announce_work(plan: str) -> None:
 
 def enqueue_ingest(batch_id: UUID) -> None:
     """Asks a worker to read a batch's input. Call it after the commit that stored the batch."""
-    _enqueue_task("worker.tasks.ingest", batch_id)
+    _enqueue_task(INGESTS_QUEUE, "worker.tasks.ingest", batch_id)
 
 
 def enqueue_close(batch_id: UUID) -> None:
     """Asks a worker to end the rows of a stopped batch that never started."""
-    _enqueue_task("worker.tasks.close", batch_id)
+    _enqueue_task(TASKS_QUEUE, "worker.tasks.close", batch_id)
 
 
 def enqueue_retry(batch_id: UUID) -> None:
     """Asks a worker to make rows of an ended batch pending again."""
-    _enqueue_task("worker.tasks.retry", batch_id)
+    _enqueue_task(TASKS_QUEUE, "worker.tasks.retry", batch_id)
 
 
-def _enqueue_task(name: str, batch_id: UUID) -> None:
+def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     with _left_to_the_sweep(name):
-        queue(TASKS_QUEUE).enqueue_call(
+        queue(on).enqueue_call(
             name, args=[batch_id.hex], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
         )
-        redis().publish(BELL_CHANNEL, TASKS_QUEUE)
+        redis().publish(BELL_CHANNEL, on)
 
 
 @contextmanager
@@ -111,9 +113,9 @@ def _left_to_the_sweep(what: str) -> Iterator[None]:
         log.warning("not enqueued; the sweep will do it", extra={"what": what, "error": str(error)})
 
 
-def tasks_waiting() -> bool:
-    """Whether the tasks queue holds anything: what it holds need not be asked for again."""
-    return bool(redis().llen(queue(TASKS_QUEUE).key))
+def tasks_wait_on(name: str) -> bool:
+    """Whether the queue holds anything: what it holds need not be asked for again."""
+    return bool(redis().llen(queue(name).key))
 
 
 def finished_channel(batch_id: UUID) -> str:

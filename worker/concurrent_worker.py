@@ -18,7 +18,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker.base import WorkerStatus
 
-from common.queue import BELL_CHANNEL, PLAN_QUEUES, TASKS_QUEUE, listener
+from common.queue import BELL_CHANNEL, INGESTS_QUEUE, PLAN_QUEUES, TASKS_QUEUE, listener
 from worker import tasks
 from worker.process import WorkerProcess
 from worker.weighted_queue import WeightedQueues
@@ -35,11 +35,12 @@ TASKS_WEIGHT = 10.0
 
 
 class ConcurrentWorker(SimpleWorker):
-    """Serves the plans' tickets and the tasks queue until SIGTERM or SIGINT. A first signal drains; a second drops the
-    calls in flight and gives their jobs back."""
+    """Serves the plans' tickets and the queues of tasks until SIGTERM or SIGINT. A first signal drains; a second drops
+    the calls in flight and gives their jobs back."""
 
     def __init__(self, name: str, connection: Redis) -> None:
-        weights = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()} | {TASKS_QUEUE: TASKS_WEIGHT}
+        weights = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()}
+        weights |= {TASKS_QUEUE: TASKS_WEIGHT, INGESTS_QUEUE: TASKS_WEIGHT}
         super().__init__(
             list(weights),
             name=name,
@@ -84,17 +85,17 @@ class ConcurrentWorker(SimpleWorker):
 
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""
-        queues = [TASKS_QUEUE] if self.process.may_ingest() else []
+        queues = [TASKS_QUEUE, INGESTS_QUEUE] if self.process.may_ingest() else [TASKS_QUEUE]
         if self.process.generator.room() >= self.process.claim_rows:
             queues += PLAN_QUEUES
         return queues
 
     def _wait(self, queues: list[str]) -> None:
-        if len(queues) <= 1:
+        if not any(name in PLAN_QUEUES for name in queues):
             self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
         else:
             # The end of an ingest, which the next one may be waiting for, rings no bell.
-            self._bell.get_message(timeout=IDLE_SECONDS if TASKS_QUEUE in queues else FULL_SECONDS)
+            self._bell.get_message(timeout=IDLE_SECONDS if INGESTS_QUEUE in queues else FULL_SECONDS)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""

@@ -43,7 +43,7 @@ def add_missing_tickets(connection: Connection) -> None:
 
 def restart_ingests(connection: Connection) -> None:
     """A batch that is validating, and whose input nobody reads, gets its task again."""
-    if queue.tasks_waiting():
+    if queue.tasks_wait_on(queue.INGESTS_QUEUE):
         return
     for batch_id in connection.execute(_FORGOTTEN_INGESTS, {"lock": INGEST_LOCK}).scalars():
         queue.enqueue_ingest(batch_id)
@@ -60,7 +60,7 @@ def expire_batches() -> None:
 
 def restart_tasks(connection: Connection) -> None:
     """A batch that stops and has rows that no worker runs, or whose rows are to run again, has its task."""
-    if queue.tasks_waiting():
+    if queue.tasks_wait_on(queue.TASKS_QUEUE):
         return
     for batch_id in connection.execute(_UNCLOSED).scalars():
         queue.enqueue_close(batch_id)

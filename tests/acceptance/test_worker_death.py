@@ -56,6 +56,13 @@ class Customer:
         answer: dict[str, Any] = self._api.get(f"/v1/batches/{batch_id}").json()
         return answer
 
+    def act(self, batch_id: str, verb: str) -> dict[str, Any]:
+        """Cancels or retries a batch."""
+        answer = self._api.post(f"/v1/batches/{batch_id}/{verb}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     def wait_for(self, batch_id: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         deadline = time.monotonic() + LONGEST_SECONDS
         while not reached(batch := self.batch(batch_id)):
@@ -212,5 +219,68 @@ def test_a_batch_submitted_while_no_worker_lives_is_ingested_by_the_next(
         connection.flushall()
 
     stack.start_worker()
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
+
+
+def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_middle(
+    stack: Stack, worker: Process, customer: Customer
+) -> None:
+    customer.set_provider({"faults": [{"fault": "400", "probability": 0.5}]})
+    batch_id = customer.submit()
+    failed = customer.wait_for(batch_id, completed)["counts"]["failed"]
+    assert failed > CONCURRENCY
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
+    customer.reset_provider()
+    assert customer.act(batch_id, "retry")["status"] == "in_progress"
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        connection.flushall()
+
+    second = stack.start_worker()
+    customer.wait_for(batch_id, lambda batch: batch["counts"]["failed"] == 0 and batch["counts"]["pending"] < failed)
+    second.send(signal.SIGKILL)
+    assert second.wait(10)
+    assert customer.batch(batch_id)["counts"]["pending"] > 0, "nothing was left to do: the test shows nothing"
+
+    stack.start_worker()
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
+
+
+def test_a_retry_that_is_cancelled_while_no_worker_lives_ends_once_one_does(
+    stack: Stack, worker: Process, customer: Customer
+) -> None:
+    customer.set_provider({"faults": [{"fault": "400", "probability": 0.5}]})
+    batch_id = customer.submit()
+    before = customer.wait_for(batch_id, completed)
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
+    customer.act(batch_id, "retry")
+    assert customer.act(batch_id, "cancel")["status"] == "cancelling"
+
+    stack.start_worker()
+    after = customer.wait_for(batch_id, lambda batch: batch["status"] == "cancelled")
+    assert after["counts"] == before["counts"]
+    customer.reset_provider()
+    customer.act(batch_id, "retry")
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
+
+
+def test_a_batch_whose_time_is_over_delivers_what_finished_though_its_worker_died(
+    stack: Stack, worker: Process, customer: Customer
+) -> None:
+    batch_id = customer.submit()
+    customer.wait_for(batch_id, part_done)
+    customer.query("UPDATE batches SET expires_at = now() WHERE id = %(batch_id)s RETURNING id", batch_id)
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
+    stack.start_worker()
+    counts = customer.wait_for(batch_id, lambda batch: batch["status"] == "expired")["counts"]
+    assert counts["succeeded"] + counts["expired"] == ROWS
+    assert counts["succeeded"] >= ROWS // 5
+
+    customer.act(batch_id, "retry")
     customer.wait_for(batch_id, completed)
     customer.assert_every_row_ended_once(batch_id)

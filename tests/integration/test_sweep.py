@@ -53,17 +53,17 @@ def test_work_that_is_claimed_needs_no_ticket() -> None:
 def test_a_batch_that_nobody_reads_gets_its_task_again_and_is_read(database: psycopg.Connection) -> None:
     batch_id = work.upload(work.caller(), b"text\na\nb\n")
     sweep.run()
-    assert waiting("tasks") == [], "a young batch's own task may still be on its way"
+    assert waiting("ingests") == [], "a young batch's own task may still be on its way"
     age(database, "created_at")
     for _ in range(3):
         sweep.run()
-    assert waiting("tasks") == [("worker.tasks.ingest", [batch_id.hex])]
+    assert waiting("ingests") == [("worker.tasks.ingest", [batch_id.hex])]
     for _ in range(2):
         ingest.ingest(batch_id)
     assert one(database, "SELECT state, total FROM batches") == ("in_progress", 2)
     queue.redis().flushdb()
     sweep.run()
-    assert waiting("tasks") == []
+    assert waiting("ingests") == []
 
 
 def test_a_batch_that_is_being_read_is_left_to_its_reader(
@@ -74,9 +74,9 @@ def test_a_batch_that_is_being_read_is_left_to_its_reader(
     with psycopg.connect(settings["DATABASE_URL"]) as reader:
         reader.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [INGEST_LOCK, str(batch_id)])
         sweep.run()
-        assert waiting("tasks") == []
+        assert waiting("ingests") == []
     sweep.run()
-    assert waiting("tasks") == [("worker.tasks.ingest", [batch_id.hex])]
+    assert waiting("ingests") == [("worker.tasks.ingest", [batch_id.hex])]
 
 
 def test_the_rows_of_a_lease_that_ended_are_pending_again(database: psycopg.Connection) -> None:
@@ -119,6 +119,17 @@ def test_a_cancelled_batch_that_nobody_closes_gets_its_task_again_and_ends(datab
     closing.close(batch_id)
     record(work.outcomes(claim))
     assert one(database, "SELECT state, cancelled, succeeded FROM batches") == ("cancelled", 6, 0)
+
+
+def test_what_stops_or_runs_again_does_not_wait_behind_inputs_that_are_to_be_read(
+    database: psycopg.Connection,
+) -> None:
+    batch_id, reading = work.bulk(work.caller(), 2), work.upload(work.caller(), b"text\na\n")
+    queue.enqueue_ingest(reading)
+    database.execute("UPDATE batches SET expires_at = now() - interval '1 second' WHERE id = %s", [batch_id])
+    sweep.run()
+    assert waiting("ingests") == [("worker.tasks.ingest", [reading.hex])]
+    assert waiting("tasks") == [("worker.tasks.close", [batch_id.hex])]
 
 
 def test_one_sweep_runs_at_a_time(settings: dict[str, str], database: psycopg.Connection) -> None:

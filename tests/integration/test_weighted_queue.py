@@ -9,7 +9,7 @@ from rq.job import Job
 
 from common import queue
 from common.plans import PLANS
-from common.queue import PLAN_QUEUES, TASKS_QUEUE
+from common.queue import INGESTS_QUEUE, PLAN_QUEUES, TASKS_QUEUE
 from worker.weighted_queue import WeightedQueues
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -93,5 +93,5 @@ def test_a_plan_never_has_more_tickets_than_it_needs() -> None:
 
 
 def test_plans_and_tasks_have_queues_apart() -> None:
-    assert TASKS_QUEUE not in PLAN_QUEUES
+    assert not {TASKS_QUEUE, INGESTS_QUEUE} & set(PLAN_QUEUES)
     assert sorted(PLAN_QUEUES) == ["plan-free", "plan-pro", "plan-team"]
