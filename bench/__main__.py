@@ -17,9 +17,11 @@ import psutil
 
 from bench.accept import accept
 from bench.calls import calls_256, calls_1024
+from bench.claim import claim
 from bench.cpu import cpu_seconds
 from bench.csv_batch import csv_batch
 from bench.figures import Figure, table
+from bench.jsonl_batch import jsonl_batch
 from bench.provider import provider
 from bench.rig import tell
 from bench.single import single
@@ -30,6 +32,8 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "calls-256": calls_256,
     "calls-1024": calls_1024,
     "csv": csv_batch,
+    "jsonl": jsonl_batch,
+    "claim": claim,
     "single": single,
     "accept": accept,
     "upload": upload,

@@ -1,10 +1,7 @@
 """A large CSV in, and its results out, against bare COPY of the same rows; and the memory both take."""
 
 import csv
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import zip_longest
@@ -16,7 +13,6 @@ from bench.memory import Growth
 from bench.reviews import reviews_csv
 from bench.rig import Rig, scaled, started, tell
 from bench.sql_results import write_results
-from local.process import ROOT
 
 ROWS = 200_000
 WARM_UP_ROWS = 2_000
@@ -36,7 +32,7 @@ def csv_batch() -> list[Figure]:
         upload_seconds, ingest_seconds, reading, batch_id = _upload(rig, content)
         rig.kill_worker()
         rig.wait_idle()
-        copy_seconds = _bare_copy(rig, batch_id)
+        copy_seconds = rig.bare_copy(batch_id)
         write_results(rig.database, batch_id)
         rig.wait_idle()
         output = Path(folder) / "results.csv"
@@ -88,21 +84,6 @@ def _upload(rig: Rig, content: bytes) -> tuple[float, float, Growth, UUID]:
     ingest_seconds = (batch["in_progress_at"] - batch["created_at"]).total_seconds()
     tell(f"  {len(content) / 2**20:.0f} MiB up in {upload_seconds:.2f} s, read in {ingest_seconds:.2f} s")
     return upload_seconds, ingest_seconds, growth, batch_id
-
-
-def _bare_copy(rig: Rig, batch_id: UUID) -> float:
-    """Seconds that the baseline takes for the same rows, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.bare_copy", str(batch_id)],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": rig.stack.env["DATABASE_URL"]},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    copied = json.loads(done.stdout)
-    tell(f"  bare COPY, {copied['format']}: {copied['seconds']:.2f} s")
-    seconds: float = copied["seconds"]
-    return seconds
 
 
 def _download(rig: Rig, batch_id: UUID, output: Path) -> tuple[float, Growth]:

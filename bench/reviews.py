@@ -1,4 +1,4 @@
-"""The input of the CSV measurements: made-up reviews, the same at every run, about 300 bytes a row."""
+"""The input of the measurements: made-up reviews, the same at every run, about 300 bytes each."""
 
 import csv
 import io
@@ -34,11 +34,12 @@ def reviews_csv(rows: int) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows(_rows(rows))
+    writer.writerows(reviews(rows))
     return text.getvalue().encode()
 
 
-def _rows(rows: int) -> Iterator[list[str]]:
+def reviews(rows: int) -> Iterator[list[str]]:
+    """So many rows, as COLUMNS has them."""
     chance = random.Random(20)
     for number in range(1, rows + 1):
         sentences = chance.choices(SENTENCES, k=SENTENCES_PER_REVIEW)

@@ -1,6 +1,8 @@
 """A stack of its own for one measurement: started, warmed up, watched, removed."""
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +17,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from bench.cpu import cpu_seconds
-from local.process import Process
+from local.process import ROOT, Process
 from local.stack import Stack
 
 POLL_SECONDS = 0.1
@@ -103,6 +105,20 @@ class Rig:
                 raise RuntimeError(f"the batch is {batch['state']} and not {' or '.join(states)}: {batch['errors']}")
             time.sleep(POLL_SECONDS)
         return batch
+
+    def bare_copy(self, batch_id: UUID) -> float:
+        """Seconds that the baseline takes for the same rows, in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.bare_copy", str(batch_id)],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": self.stack.env["DATABASE_URL"]},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        copied = json.loads(done.stdout)
+        tell(f"  bare COPY, {copied['format']}: {copied['seconds']:.2f} s")
+        seconds: float = copied["seconds"]
+        return seconds
 
     def calls(self) -> dict[str, Any]:
         """What the simulated provider counted since forget_calls()."""
