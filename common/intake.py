@@ -4,7 +4,8 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from itertools import pairwise
+from itertools import compress, islice
+from operator import eq
 
 from common.errors import LineError
 from common.input_rows import BadRow, InputRow, JobRow
@@ -120,7 +121,8 @@ class Intake:
         """The hashes that are there more than once."""
         ordered = sorted(self._hashes)
         self._hashes = array("q")
-        return {above for above, below in pairwise(ordered) if above == below}
+        # Without a step of Python for each of a million rows.
+        return set(compress(ordered, map(eq, ordered, islice(ordered, 1, None))))
 
     def _second_look(self, suspects: set[int], *, repeated_alone: bool) -> Iterator[tuple[int, BadRow]]:
         first_lines: dict[str, int] = {}
