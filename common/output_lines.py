@@ -8,9 +8,10 @@ from uuid import UUID
 
 import msgspec
 
+from common import json_text
 from common.results import row_id
 
-_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_parse = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,7 +35,7 @@ def line(
         start,
         status_code,
         _encode(request_id),
-        _one_line(body) if status_code == 200 and error_code is None else _any_body(body),
+        _one_line(body) if _is_json(body) else _one_line(_encode(body.decode("utf-8", "replace"))),
     )
 
 
@@ -48,11 +49,15 @@ def _one_line(body: bytes) -> bytes:
     return body.replace("\x85".encode(), rb"\u0085")
 
 
-def _any_body(body: bytes) -> bytes:
-    """What came with an error: JSON, or anything as a JSON string."""
+def _is_json(body: bytes) -> bool:
+    """Whether any reader takes it: a provider's NaN, or the page of something before it, becomes a string."""
     try:
-        _is_json(body)
         body.decode()
+        try:
+            _parse(body)
+        except ValueError:
+            # Rarer JSON, such as half a surrogate pair, which only the slower parser takes.
+            json_text.loads(body)
     except (ValueError, RecursionError):
-        return _one_line(_encode(body.decode("utf-8", "replace")))
-    return _one_line(body)
+        return False
+    return True

@@ -28,7 +28,11 @@ def stored(file: File) -> Response:
     """An uploaded file as it came."""
     if file.storage_key is None:
         raise NotFound(f"The file {file.shown_id} is not stored.", param="file_id")
-    content = storage.open_content(file.storage_key)
+    try:
+        content = storage.open_content(file.storage_key)
+    except FileNotFoundError:
+        # Deleted since its row was read.
+        raise NotFound(f"The file {file.shown_id} is no longer stored.", param="file_id") from None
     chunks = iter(lambda: content.read(CHUNK_BYTES), b"")
     answer = Response(chunks, content_type="application/octet-stream")
     answer.call_on_close(content.close)

@@ -3,11 +3,13 @@ Deleted in small steps, and usage records stay."""
 
 import logging
 from itertools import accumulate
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from common import storage
 from common.database import owner_engine
+from common.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,27 @@ def run() -> None:
 
 
 def delete_contents() -> None:
-    """The content goes before the row says so: a crash between has it deleted again, which is fine."""
+    """Content goes before its row says so: a crash between has it deleted again, which is fine. One that cannot be
+    deleted is left for the next pass and holds up no other."""
+    after = UUID(int=0)
     for _ in range(STEPS_PER_PASS):
         with owner_engine().begin() as connection:
-            found = connection.execute(_FILES_TO_PURGE, {"limit": FILES_PER_STEP}).all()
-            for file in found:
-                storage.delete(file.storage_key)
-            connection.execute(_FILES_PURGED, {"ids": [file.id for file in found]})
-        if len(found) < FILES_PER_STEP:
+            found = connection.execute(_FILES_TO_PURGE, {"after": after, "limit": FILES_PER_STEP}).all()
+        if not found:
             return
+        gone = [file.id for file in found if _is_deleted(file.storage_key)]
+        with owner_engine().begin() as connection:
+            connection.execute(_FILES_PURGED, {"ids": gone})
+        after = found[-1].id
+
+
+def _is_deleted(storage_key: str) -> bool:
+    try:
+        storage.delete(storage_key)
+    except (Unavailable, OSError) as error:
+        log.warning("content could not be deleted; it is tried again", extra={"key": storage_key, "error": str(error)})
+        return False
+    return True
 
 
 def delete_rows() -> None:
@@ -59,18 +73,22 @@ def _delete_some_rows(connection: Connection) -> bool:
     return bool(due)
 
 
+# The results of a CSV show the columns of its file, which so stays as long as they do.
 _EXPIRE_FILES = text("""
     UPDATE files SET deleted_at = clock_timestamp() WHERE id IN (
-        SELECT id FROM files WHERE expires_at < clock_timestamp() AND deleted_at IS NULL ORDER BY expires_at LIMIT 1000
-        FOR UPDATE SKIP LOCKED
+        SELECT id FROM files f WHERE expires_at < clock_timestamp() AND deleted_at IS NULL
+            AND NOT EXISTS (
+                SELECT 1 FROM batches b
+                WHERE b.input_file_id = f.id AND b.kind = 'csv' AND b.total > 0 AND b.purged_at IS NULL)
+        ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED
     )
 """)
 
 # An input deleted while it is being validated is read to its end first.
 _FILES_TO_PURGE = text("""
-    SELECT id, storage_key FROM files f WHERE deleted_at IS NOT NULL AND storage_key IS NOT NULL
+    SELECT id, storage_key FROM files f WHERE deleted_at IS NOT NULL AND storage_key IS NOT NULL AND id > :after
         AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.input_file_id = f.id AND b.state = 'validating')
-    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ORDER BY id LIMIT :limit
 """)
 
 _FILES_PURGED = text("UPDATE files SET storage_key = NULL WHERE id = ANY(:ids)")

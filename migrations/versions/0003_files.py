@@ -54,6 +54,7 @@ ALTER TABLE batches
     ADD COLUMN purged_at timestamptz;
 DROP INDEX batches_unsettled;
 CREATE INDEX batches_unsettled ON batches (state, created_at) WHERE state IN ('validating', 'cancelling', 'expiring');
+CREATE INDEX batches_of_input ON batches (input_file_id) WHERE input_file_id IS NOT NULL;
 CREATE INDEX batches_due ON batches (expires_at) WHERE state IN ('validating', 'in_progress');
 CREATE INDEX batches_retrying ON batches (id) WHERE retrying;
 CREATE INDEX batches_to_purge ON batches (results_expire_at) WHERE results_expire_at IS NOT NULL AND purged_at IS NULL;

@@ -186,6 +186,22 @@ def test_a_csvs_results_are_told_by_its_ids_once_the_input_is_gone(
     assert len(text.splitlines()) == 4
 
 
+def test_a_csv_stays_as_long_as_results_that_show_its_columns(
+    web: WebClient, database: psycopg.Connection, settings: dict[str, str]
+) -> None:
+    batch_id = work.bulk(web.caller, 3)
+    for claim in all_claims():
+        record(work.outcomes(claim))
+    database.execute("UPDATE files SET expires_at = now() - interval '1 second' WHERE purpose = 'batch'")
+    retention.run()
+    path = f"/v1/batches/{ids.show('batch_', batch_id)}/results"
+    assert web.get(path, format="csv").text.startswith("text,output,")
+    database.execute("UPDATE batches SET results_expire_at = now() - interval '1 second'")
+    for _ in range(2):
+        retention.run()
+    assert stored_objects(settings) == []
+
+
 def test_rows_go_when_their_time_is_over_and_receipts_stay(web: WebClient, database: psycopg.Connection) -> None:
     batch_id, kept_id, job_id = make(web, 30), make(web, 5), work.single(web.caller)
     for claim in all_claims():

@@ -48,6 +48,11 @@ def test_an_http_error_is_a_response_whatever_its_body(body: bytes, shown: objec
     assert found["error"] is None
 
 
+def test_an_answer_that_not_every_reader_takes_for_json_is_given_as_text() -> None:
+    assert read(body=b'{"logprob": NaN}')["response"]["body"] == '{"logprob": NaN}'
+    assert read(body=b'{"half": "\\ud83d"}')["response"]["body"] == {"half": "\ud83d"}
+
+
 @pytest.mark.parametrize("status_code", [None, 200, 204, 302])
 def test_a_row_without_a_usable_answer_is_an_error_without_a_response(status_code: int | None) -> None:
     found = read(status_code=status_code, body=b"ok", error_code="invalid_response", error_message="No JSON.")
