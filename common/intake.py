@@ -11,6 +11,7 @@ from common.errors import LineError
 from common.input_rows import BadRow, InputRow, JobRow
 
 MAX_ERRORS_SHOWN = 1_000
+HASH_PARTS = 64
 
 
 class Rejected(Exception):
@@ -65,7 +66,7 @@ class Intake:
         self._max_rows = max_rows
         self._plan = plan
         self._skip = skip
-        self._hashes = array("q")
+        self._hashes = [array("q") for _ in range(HASH_PARTS)]
         self._some_fail = False
         self._first_too_many: int | None = None
         self.errors = LineErrors()
@@ -73,15 +74,17 @@ class Intake:
 
     def rows(self) -> Iterator[tuple[int, JobRow | BadRow]]:
         """Every row with its number from 0. A bad row that comes here fails alone; the others are in `errors`."""
-        add_hash = self._hashes.append
+        add_hash = [part.append for part in self._hashes]
         seq = 0
         for row in self._read():
             if type(row) is JobRow:
-                add_hash(hash(row.custom_id))
+                hashed = hash(row.custom_id)
+                add_hash[hashed % HASH_PARTS](hashed)
                 yield seq, row
             elif isinstance(row, BadRow):
                 if row.custom_id:
-                    add_hash(hash(row.custom_id))
+                    hashed = hash(row.custom_id)
+                    add_hash[hashed % HASH_PARTS](hashed)
                 if self._skip or row.fails_alone:
                     self._some_fail = True
                     yield seq, row
@@ -119,10 +122,14 @@ class Intake:
 
     def _suspects(self) -> set[int]:
         """The hashes that are there more than once."""
-        ordered = sorted(self._hashes)
-        self._hashes = array("q")
-        # Without a step of Python for each of a million rows.
-        return set(compress(ordered, map(eq, ordered, islice(ordered, 1, None))))
+        found: set[int] = set()
+        for part in self._hashes:
+            # A part at a time, since a list of numbers takes five times their bytes; and without a step of Python for
+            # each of a million rows.
+            ordered = sorted(part)
+            found.update(compress(ordered, map(eq, ordered, islice(ordered, 1, None))))
+        self._hashes.clear()
+        return found
 
     def _second_look(self, suspects: set[int], *, repeated_alone: bool) -> Iterator[tuple[int, BadRow]]:
         first_lines: dict[str, int] = {}

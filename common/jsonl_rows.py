@@ -22,7 +22,7 @@ PROBE_BYTES = 8192
 ALLOWED_MODELS_REMEMBERED = 1000
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     custom_id: str
     body: msgspec.Raw
     method: str

@@ -35,6 +35,17 @@ class _Cancelled(Exception):
 def run(batch_id: UUID) -> None:
     """What the child process does."""
     logs.configure()
+    read(batch_id)
+
+
+def input_bytes(batch_id: UUID) -> int:
+    """The size of the batch's stored input; 0 when there is none."""
+    with owner_engine().begin() as connection:
+        return connection.execute(_INPUT_BYTES, {"batch_id": batch_id}).scalar_one_or_none() or 0
+
+
+def read(batch_id: UUID) -> None:
+    """Reads the input of a `validating` batch and moves the batch on, to `in_progress` or to `failed`."""
     logs.batch_id.set(ids.show("batch_", batch_id))
     try:
         plan = ingest(batch_id)
@@ -128,6 +139,8 @@ def _fail(batch_id: UUID, rejected: Rejected) -> None:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:batch_id))")
+
+_INPUT_BYTES = text("SELECT f.bytes FROM batches b JOIN files f ON f.id = b.input_file_id WHERE b.id = :batch_id")
 
 _GET = text("""
     SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, f.storage_key

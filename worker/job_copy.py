@@ -17,7 +17,8 @@ BLOCK_BYTES = 256 * 1024
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _LENGTH = struct.Struct(">i")
-_SEQ_AND_ACCOUNT = struct.Struct(">iii16s")
+# Five values, each behind its length; the last two lengths vary.
+_IDS = struct.Struct(">hi16siii16si")
 
 
 class JobCopy:
@@ -26,8 +27,7 @@ class JobCopy:
     def __init__(self, connection: Connection, batch_id: UUID, account_id: UUID) -> None:
         driver: PsycopgConnection = connection.connection.driver_connection  # type: ignore[assignment]
         self._cursor: Cursor = driver.cursor()
-        self._start = struct.pack(">hi16s", 5, 16, batch_id.bytes)
-        self._account = account_id.bytes
+        self._batch, self._account = batch_id.bytes, account_id.bytes
         self._block = bytearray(_SIGNATURE)
 
     def __enter__(self) -> Self:
@@ -40,9 +40,7 @@ class JobCopy:
     def add(self, seq: int, custom_id: str, body: bytes) -> None:
         id_bytes = custom_id.encode()
         self._block += b"".join((
-            self._start,
-            _SEQ_AND_ACCOUNT.pack(4, seq, 16, self._account),
-            _LENGTH.pack(len(id_bytes)),
+            _IDS.pack(5, 16, self._batch, 4, seq, 16, self._account, len(id_bytes)),
             id_bytes,
             _LENGTH.pack(len(body)),
             body,
