@@ -36,13 +36,15 @@ class BodyTemplate:
         pieces[-1] = pieces[-1].removesuffix(",") + "]" + _members(options or {}) + "}"
         self._start = pieces[0]
         self._rest = tuple(zip(indexes, pieces[1:], strict=True))
+        self._indexes = tuple(indexes)
         self._fixed = sum(map(len, pieces))
         # If the prompt says something of its own, no row leaves it empty, and no cell need be looked at.
         self._prompt_indexes = () if "".join(prompt.literals).strip() else prompt.indexes
 
     def least_characters(self, row: Sequence[str]) -> int:
         """A bound from below of the body's length, found without building it: a template can name a long cell often."""
-        return self._fixed + sum(len(row[index]) for index, _ in self._rest)
+        # A list, since this is done for each row: a generator takes twice the time.
+        return self._fixed + sum([len(row[index]) for index in self._indexes])
 
     def render(self, row: Sequence[str]) -> tuple[str, bool]:
         """The body for a row, as JSON, and whether its prompt is empty: such a row is not worth a call."""

@@ -70,6 +70,8 @@ class Intake:
         self._some_fail = False
         self._first_too_many: int | None = None
         self.errors = LineErrors()
+        # Whether it is known already that nothing of the input will run.
+        self.refused = False
         self.total = 0
 
     def rows(self) -> Iterator[tuple[int, JobRow | BadRow]]:
@@ -90,20 +92,18 @@ class Intake:
                     yield seq, row
                 else:
                     self.errors.add(row.error)
+                    self.refused = True
             elif isinstance(row, LineError):
                 self.errors.add(row)
+                self.refused = True
                 continue
             seq += 1
             if seq == self._max_rows + 1:
                 self._first_too_many = _line(row)
+                self.refused = True
         self.total = seq
         if self._first_too_many is not None:
             self._refuse_size(self._first_too_many)
-
-    @property
-    def refused(self) -> bool:
-        """Whether it is known already that nothing of the input will run."""
-        return self._first_too_many is not None or bool(self.errors)
 
     def _refuse_size(self, line: int) -> None:
         message = f"the file has {self.total:,} rows; the plan {self._plan} allows {self._max_rows:,} in a batch"

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import batch_source, files, ids, json_text, logs, queue
+from common import batch_source, files, ids, interpreter, json_text, logs, queue
 from common.batch_input import INGEST_LOCK
 from common.batch_states import finish
 from common.database import owner_engine
@@ -35,6 +35,7 @@ class _Cancelled(Exception):
 def run(batch_id: UUID) -> None:
     """What the child process does."""
     logs.configure()
+    interpreter.tune()
     read(batch_id)
 
 
@@ -85,9 +86,10 @@ def ingest(batch_id: UUID) -> str | None:
 def _write_jobs(connection: Connection, batch: Any, intake: Intake) -> None:
     """Copies every row in, until it is known that the input is refused."""
     with JobCopy(connection, batch.id, batch.account_id) as copy:
+        add = copy.add
         for seq, row in intake.rows():
             if not intake.refused:
-                copy.add(seq, row.custom_id, row.body)
+                add(seq, row.custom_id, row.body)
 
 
 def _fail_rows(connection: Connection, batch: Any, failing: Iterator[tuple[int, BadRow]]) -> tuple[int, int]:

@@ -39,12 +39,8 @@ class JobCopy:
 
     def add(self, seq: int, custom_id: str, body: bytes) -> None:
         id_bytes = custom_id.encode()
-        self._block += b"".join((
-            _IDS.pack(5, 16, self._batch, 4, seq, 16, self._account, len(id_bytes)),
-            id_bytes,
-            _LENGTH.pack(len(body)),
-            body,
-        ))  # fmt: skip
+        self._block += _IDS.pack(5, 16, self._batch, 4, seq, 16, self._account, len(id_bytes))
+        self._block += b"%b%b%b" % (id_bytes, _LENGTH.pack(len(body)), body)
         if len(self._block) >= BLOCK_BYTES:
             self._copy.write(bytes(self._block))
             self._block.clear()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from uuid import UUID
 
@@ -49,6 +50,8 @@ class WorkerProcess:
         # a server that has the code loaded but none of this process's threads.
         self._forks = multiprocessing.get_context("forkserver")
         self._forks.set_forkserver_preload(["worker.ingest"])
+        # Now, behind everything else, and not when the first input waits to be read.
+        forkserver.ensure_running()
         self._ingests: list[ForkServerProcess] = []
         self._small_ingests: list[Future[None]] = []
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
