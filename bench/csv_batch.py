@@ -29,7 +29,12 @@ def csv_batch() -> list[Figure]:
     content = reviews_csv(rows)
     with tempfile.TemporaryDirectory(prefix="batchyard-bench-") as folder, started(workers=1) as rig:
         _warm_up(rig)
+        # Twice, as the baseline: a new server's first large write also makes its files.
+        _, first_seconds, _, batch_id = _upload(rig, content)
+        rig.cancel(batch_id)
+        rig.wait_idle()
         upload_seconds, ingest_seconds, reading, batch_id = _upload(rig, content)
+        ingest_seconds = min(first_seconds, ingest_seconds)
         rig.kill_worker()
         rig.wait_idle()
         copy_seconds = rig.bare_copy(batch_id)

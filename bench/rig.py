@@ -91,6 +91,11 @@ class Rig:
             raise RuntimeError(f"the batch was not accepted: {answer.status_code} {answer.text}")
         return UUID(answer.json()["id"].removeprefix("batch_"))
 
+    def cancel(self, batch_id: UUID) -> None:
+        """Cancels a batch and returns when its every row has ended."""
+        self.client.post(f"/v1/batches/batch_{batch_id.hex}/cancel").raise_for_status()
+        self.wait_for(batch_id, "cancelled")
+
     def batch(self, batch_id: UUID) -> DictRow:
         """The batch as PostgreSQL has it, because asking the API would cost what is being measured."""
         row = self.database.execute(_BATCH, [batch_id]).fetchone()
