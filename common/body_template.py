@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
 from common.prompt_template import Template
 
@@ -17,7 +17,8 @@ from common.prompt_template import Template
 class BodyTemplate:
     """`{"model", "messages": [system?, user], **options}` with the two messages' text from templates.
 
-    What it renders equals `json.dumps(body, ensure_ascii=False, separators=(",", ":"))` of that body to the byte.
+    What it renders equals `json.dumps(body, ensure_ascii=False, separators=(",", ":"))` of that body, in UTF-8, to the
+    byte.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class BodyTemplate:
             pieces[-1] += '"},'
             indexes += template.indexes
         pieces[-1] = pieces[-1].removesuffix(",") + "]" + _members(options or {}) + "}"
-        self._start = pieces[0]
-        self._rest = tuple(zip(indexes, pieces[1:], strict=True))
+        encoded = [piece.encode("utf-8", "surrogatepass") for piece in pieces]
+        self._start = encoded[0]
+        self._rest = tuple(zip(indexes, encoded[1:], strict=True))
         self._indexes = tuple(indexes)
         self._fixed = sum(map(len, pieces))
         # If the prompt says something of its own, no row leaves it empty, and no cell need be looked at.
@@ -46,13 +48,14 @@ class BodyTemplate:
         # A list, since this is done for each row: a generator takes twice the time.
         return self._fixed + sum([len(row[index]) for index in self._indexes])
 
-    def render(self, row: Sequence[str]) -> tuple[str, bool]:
+    def render(self, row: Sequence[str]) -> tuple[bytes, bool]:
         """The body for a row, as JSON, and whether its prompt is empty: such a row is not worth a call."""
         parts = [self._start]
         for index, piece in self._rest:
-            parts.append(_escaped(row[index]))
+            # A cell comes from a file, which holds no half of a surrogate pair: this serializer would refuse one.
+            parts.append(to_json(row[index])[1:-1])
             parts.append(piece)
-        body = "".join(parts)
+        body = b"".join(parts)
         for index in self._prompt_indexes:
             if row[index].strip():
                 return body, False
@@ -68,9 +71,4 @@ def _json(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    # The same characters as json.dumps without ensure_ascii, in a third of its time. It refuses half a surrogate pair,
-    # which is in no file but may be in a template.
-    try:
-        return to_json(text)[1:-1].decode()
-    except PydanticSerializationError:
-        return _json(text)[1:-1]
+    return _json(text)[1:-1]

@@ -35,6 +35,6 @@ def read(file: BinaryIO, csv_input: CsvInput, model: str) -> Iterator[InputRow]:
             if blank:
                 # Not worth a call: it fails, and only it.
                 error = LineError("empty_prompt", line, "The prompt of this row is empty.", "prompt")
-                yield BadRow(error, custom_id, body.encode(), fails_alone=True)
+                yield BadRow(error, custom_id, body, fails_alone=True)
             else:
-                yield JobRow(line, custom_id, body.encode())
+                yield JobRow(line, custom_id, body)
