@@ -22,6 +22,11 @@ class CsvInput:
     system: str | None
     body_fields: dict[str, Any]
 
+    @property
+    def names_rows(self) -> bool:
+        """Whether a column holds the rows' custom_ids; else their numbers are."""
+        return CUSTOM_ID_COLUMN in self.dialect.columns
+
     def to_json(self) -> dict[str, Any]:
         return {
             "dialect": self.dialect.to_dict(),

@@ -27,11 +27,14 @@ def intake(
 ) -> Intake:
     """The intake of a batch's input; `csv_input` and `model` are those of a CSV."""
     read: Callable[[BinaryIO], Iterator[InputRow]]
+    ids_unique = False
     if csv_input is not None and model is not None:
-        read = partial(csv_jobs.read, csv_input=CsvInput.from_json(csv_input), model=model)
+        parsed = CsvInput.from_json(csv_input)
+        read = partial(csv_jobs.read, csv_input=parsed, model=model)
+        ids_unique = not parsed.names_rows
     else:
         read = partial(jsonl_rows.read, endpoint=endpoint, is_allowed=partial(models.is_allowed, plan))
-    return Intake(partial(_rows, open_input, read), PLANS[plan].max_rows, plan, skip)
+    return Intake(partial(_rows, open_input, read), PLANS[plan].max_rows, plan, skip, ids_unique)
 
 
 def _rows(open_input: OpenInput, read: Callable[[BinaryIO], Iterator[InputRow]]) -> Iterator[InputRow]:

@@ -15,7 +15,7 @@ def read(file: BinaryIO, csv_input: CsvInput, model: str) -> Iterator[InputRow]:
     """Every row under the header. A row without a custom_id column is named by its number, from 1."""
     columns = csv_input.dialect.columns
     template = csv_input.body_template(model)
-    id_column = columns.index(CUSTOM_ID_COLUMN) if CUSTOM_ID_COLUMN in columns else None
+    id_column = columns.index(CUSTOM_ID_COLUMN) if csv_input.names_rows else None
     number = 0
     for found in csv_rows.read(file, csv_input.dialect):
         number += 1

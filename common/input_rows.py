@@ -1,13 +1,13 @@
 """The rows of a batch's input as its readers give them, whatever the form of the file."""
 
-from typing import NamedTuple
+import msgspec
 
 from common.errors import LineError
 
 MAX_CUSTOM_ID_CHARACTERS = 512
 
 
-class JobRow(NamedTuple):
+class JobRow(msgspec.Struct, gc=False):
     """A row that is a job. `line` counts from 1; `body` is the provider's JSON."""
 
     line: int
@@ -15,7 +15,7 @@ class JobRow(NamedTuple):
     body: bytes
 
 
-class BadRow(NamedTuple):
+class BadRow(msgspec.Struct, gc=False):
     """A row that cannot run. It `fails_alone`, or the whole input does unless its customer asked to skip such rows."""
 
     error: LineError

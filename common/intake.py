@@ -54,18 +54,22 @@ class LineErrors:
 
 
 class Intake:
-    """`read` gives the input's rows from the start each time it is called; `skip` lets bad rows fail alone.
+    """`read` gives the input's rows from the start each time it is called; `skip` lets bad rows fail alone. Rows that
+    the reader names itself, as it numbers those of a CSV, are `ids_unique`: none need be compared.
 
     Of each custom_id only a hash is kept, eight bytes, and of rows that fail alone only that there are some. Where two
     hashes are the same, or rows fail, the input is read a second time: memory stays small for millions of rows, good
     or bad, and equal hashes of different ids do no harm.
     """
 
-    def __init__(self, read: Callable[[], Iterable[InputRow]], max_rows: int, plan: str, skip: bool) -> None:
+    def __init__(
+        self, read: Callable[[], Iterable[InputRow]], max_rows: int, plan: str, skip: bool, ids_unique: bool
+    ) -> None:
         self._read = read
         self._max_rows = max_rows
         self._plan = plan
         self._skip = skip
+        self._ids_unique = ids_unique
         self._hashes = [array("q") for _ in range(HASH_PARTS)]
         self._some_fail = False
         self._first_too_many: int | None = None
@@ -77,14 +81,16 @@ class Intake:
     def rows(self) -> Iterator[tuple[int, JobRow | BadRow]]:
         """Every row with its number from 0. A bad row that comes here fails alone; the others are in `errors`."""
         add_hash = [part.append for part in self._hashes]
+        ids_unique = self._ids_unique
         seq = 0
         for row in self._read():
             if type(row) is JobRow:
-                hashed = hash(row.custom_id)
-                add_hash[hashed % HASH_PARTS](hashed)
+                if not ids_unique:
+                    hashed = hash(row.custom_id)
+                    add_hash[hashed % HASH_PARTS](hashed)
                 yield seq, row
             elif isinstance(row, BadRow):
-                if row.custom_id:
+                if row.custom_id and not ids_unique:
                     hashed = hash(row.custom_id)
                     add_hash[hashed % HASH_PARTS](hashed)
                 if self._skip or row.fails_alone:

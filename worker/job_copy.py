@@ -17,8 +17,8 @@ BLOCK_BYTES = 256 * 1024
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _LENGTH = struct.Struct(">i")
-# Five values, each behind its length; the last two lengths vary.
-_IDS = struct.Struct(">hi16siii16si")
+# A row is five values, each behind its length. All before the custom_id has the same layout in every row.
+_HEAD = struct.Struct(">22sii20si")
 
 
 class JobCopy:
@@ -27,7 +27,8 @@ class JobCopy:
     def __init__(self, connection: Connection, batch_id: UUID, account_id: UUID) -> None:
         driver: PsycopgConnection = connection.connection.driver_connection  # type: ignore[assignment]
         self._cursor: Cursor = driver.cursor()
-        self._batch, self._account = batch_id.bytes, account_id.bytes
+        self._batch = struct.pack(">hi16s", 5, 16, batch_id.bytes)
+        self._account = struct.pack(">i16s", 16, account_id.bytes)
         self._block = bytearray(_SIGNATURE)
 
     def __enter__(self) -> Self:
@@ -39,11 +40,14 @@ class JobCopy:
 
     def add(self, seq: int, custom_id: str, body: bytes) -> None:
         id_bytes = custom_id.encode()
-        self._block += _IDS.pack(5, 16, self._batch, 4, seq, 16, self._account, len(id_bytes))
-        self._block += b"%b%b%b" % (id_bytes, _LENGTH.pack(len(body)), body)
-        if len(self._block) >= BLOCK_BYTES:
-            self._copy.write(bytes(self._block))
-            self._block.clear()
+        block = self._block
+        block += _HEAD.pack(self._batch, 4, seq, self._account, len(id_bytes))
+        block += id_bytes
+        block += _LENGTH.pack(len(body))
+        block += body
+        if len(block) >= BLOCK_BYTES:
+            self._copy.write(bytes(block))
+            block.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
