@@ -39,8 +39,8 @@ def money(amount: int | None) -> dict[str, Any] | None:
 
 
 def job(found: Job) -> dict[str, Any]:
-    answer = provider_answer(found.response_body)
     ended = found.outcome is not None
+    used = _usage(found)
     return {
         "id": found.shown_id,
         "object": "job",
@@ -50,18 +50,9 @@ def job(found: Job) -> dict[str, Any]:
         "model": found.model,
         "metadata": found.metadata,
         "output_text": output_text(found.endpoint, found.response_body),
-        "response": {"status_code": found.status_code, "request_id": found.request_id, "body": answer}
-        if found.status_code is not None
-        else None,
-        "error": {"code": found.error_code, "message": found.error_message} if found.error_code else None,
-        "usage": {
-            "prompt_tokens": found.prompt_tokens,
-            "cached_tokens": found.cached_tokens,
-            "completion_tokens": found.completion_tokens,
-            "total_tokens": (found.prompt_tokens or 0) + (found.completion_tokens or 0),
-        }
-        if found.prompt_tokens is not None
-        else None,
+        "response": _response(found, found.response_body),
+        "error": _error(found),
+        "usage": used and used | {"total_tokens": (found.prompt_tokens or 0) + (found.completion_tokens or 0)},
         "cost": money(found.cost),
         "attempts": found.attempts or 0,
         "created_at": precise(found.created_at),
@@ -71,7 +62,13 @@ def job(found: Job) -> dict[str, Any]:
     }
 
 
-def provider_answer(body: bytes | None) -> Any:
+def _response(found: Job | Row, body: bytes | None) -> dict[str, Any] | None:
+    if found.status_code is None:
+        return None
+    return {"status_code": found.status_code, "request_id": found.request_id, "body": _answer(body)}
+
+
+def _answer(body: bytes | None) -> Any:
     """What a provider sent, as JSON where it is JSON and as text where not."""
     if body is None:
         return None
@@ -86,27 +83,29 @@ def provider_answer(body: bytes | None) -> Any:
         return body.decode("utf-8", "replace")
 
 
+def _error(found: Job | Row) -> dict[str, Any] | None:
+    return {"code": found.error_code, "message": found.error_message} if found.error_code else None
+
+
+def _usage(found: Job | Row) -> dict[str, Any] | None:
+    if found.prompt_tokens is None:
+        return None
+    return {
+        "prompt_tokens": found.prompt_tokens,
+        "cached_tokens": found.cached_tokens,
+        "completion_tokens": found.completion_tokens,
+    }
+
+
 def row(endpoint: str, found: Row) -> dict[str, Any]:
     """A row of a batch with its outcome."""
     return {
         "custom_id": found.custom_id,
         "status": found.outcome or "pending",
         "output": output_text(endpoint, found.body) if found.outcome == "succeeded" else None,
-        "response": {
-            "status_code": found.status_code,
-            "request_id": found.request_id,
-            "body": provider_answer(found.body),
-        }
-        if found.status_code is not None
-        else None,
-        "error": {"code": found.error_code, "message": found.error_message} if found.error_code else None,
-        "usage": {
-            "prompt_tokens": found.prompt_tokens,
-            "cached_tokens": found.cached_tokens,
-            "completion_tokens": found.completion_tokens,
-        }
-        if found.prompt_tokens is not None
-        else None,
+        "response": _response(found, found.body),
+        "error": _error(found),
+        "usage": _usage(found),
         "cost": format_nano_dollars(found.cost) if found.cost is not None else None,
     }
 
