@@ -1,7 +1,7 @@
 """A batch's rows as a file, streamed from the rows themselves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import quote
 from uuid import UUID
@@ -54,7 +54,7 @@ def lines(account_id: UUID, file: File, offset: int) -> Response:
         found = results.beginning(account_id, batch.id, file.shows, offset)
         count, first, end = found.lines, found.first, found.end
     rows = results.stream_lines(account_id, batch.id, file.shows, first, end)
-    answer = Response(_output_lines(batch.id, rows), content_type="application/octet-stream")
+    answer = Response(_in_chunks(_output_lines(batch.id, rows)), content_type="application/octet-stream")
     if ended and offset == 0:
         # Of the batch as it was just read: the file was read before, when the batch may still have run.
         answer.content_length = batch.output_bytes if file.shows == "outputs" else batch.error_bytes
@@ -64,9 +64,14 @@ def lines(account_id: UUID, file: File, offset: int) -> Response:
 
 
 def _output_lines(batch_id: UUID, rows: Iterator[LineRow]) -> Iterator[bytes]:
-    chunk = bytearray()
     for body, seq, custom_id, status_code, request_id, error_code, error_message in rows:
-        chunk += line(batch_id, seq, custom_id, status_code, request_id, body, error_code, error_message)
+        yield line(batch_id, seq, custom_id, status_code, request_id, body, error_code, error_message)
+
+
+def _in_chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    chunk = bytearray()
+    for part in parts:
+        chunk += part
         if len(chunk) >= CHUNK_BYTES:
             yield bytes(chunk)
             chunk.clear()
@@ -117,10 +122,4 @@ def _own_rows(key: str, dialect: CsvDialect) -> Iterator[str]:
 
 
 def _jsonl(batch: Batch, rows: Iterator[Row]) -> Iterator[bytes]:
-    chunk = bytearray()
-    for row in rows:
-        chunk += json.dumps(render.row(batch.endpoint, row)).encode() + b"\n"
-        if len(chunk) >= CHUNK_BYTES:
-            yield bytes(chunk)
-            chunk.clear()
-    yield bytes(chunk)
+    return _in_chunks(json.dumps(render.row(batch.endpoint, row)).encode() + b"\n" for row in rows)
