@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import files, ids, json_text, results, storage
+from common import files, ids, json_text, results
 from common.batch_input import CsvInput
 from common.database import as_account
 from common.errors import Conflict, InvalidRequest, NotFound
@@ -103,6 +103,21 @@ class Batch:
         return self.read_at + timedelta(seconds=min(seconds, 10 * 365 * 86400))
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a customer says of a batch beside its input. `results_seconds` is how long after its end its results stay,
+    where they may go sooner than the plan's retention has it; `model` and `input` are a CSV's."""
+
+    kind: Literal["jsonl", "inline", "csv"]
+    endpoint: str
+    completion_window: str = DEFAULT_WINDOW
+    on_error: Literal["fail", "skip"] = "fail"
+    results_seconds: int | None = None
+    metadata: dict[str, str] | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+
+
 def window(shown: str) -> timedelta:
     """The time of a completion window such as "24h" or "7d". Raises InvalidRequest."""
     found = re.fullmatch(r"([1-9][0-9]{0,3})([hd])", shown)
@@ -122,7 +137,7 @@ def create_from_csv(
     return _create_with_file(caller, options, filename, content)
 
 
-def create_inline(caller: Caller, options: "Options", requests: Sequence[Any]) -> UUID:
+def create_inline(caller: Caller, options: Options, requests: Sequence[Any]) -> UUID:
     """As create, of requests that become a file of their own. A request without a method or url gets the batch's."""
     return _create_with_file(caller, options, "requests.jsonl", as_jsonl(options.endpoint, requests))
 
@@ -134,17 +149,12 @@ def as_jsonl(endpoint: str, requests: Sequence[Any]) -> BinaryIO:
     return io.BytesIO(b"".join(json_text.dumps(line) + b"\n" for line in lines))
 
 
-def _create_with_file(caller: Caller, options: "Options", filename: str, content: BinaryIO) -> UUID:
-    stored = files.store(caller, content)
-    try:
-        with as_account(caller.account_id) as connection:
-            return _insert(connection, caller, options, files.insert(connection, caller, filename, stored))
-    except BaseException:
-        storage.delete(stored.key)
-        raise
+def _create_with_file(caller: Caller, options: Options, filename: str, content: BinaryIO) -> UUID:
+    with files.store(caller, content) as stored, as_account(caller.account_id) as connection:
+        return _insert(connection, caller, options, files.insert(connection, caller, filename, stored))
 
 
-def create(caller: Caller, options: "Options", input_file_id: str) -> UUID:
+def create(caller: Caller, options: Options, input_file_id: str) -> UUID:
     """Stores a batch of an uploaded file as `validating`; returns its id. `queue.enqueue_ingest` has it read. Raises
     NotFound, and InvalidRequest for a file that is no input."""
     file = files.get(caller.account_id, input_file_id, "input_file_id")
@@ -155,21 +165,6 @@ def create(caller: Caller, options: "Options", input_file_id: str) -> UUID:
         )
     with as_account(caller.account_id) as connection:
         return _insert(connection, caller, options, file.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a customer says of a batch beside its input. `results_seconds` is how long after its end its results stay,
-    where they may go sooner than the plan's retention has it; `model` and `input` are a CSV's."""
-
-    kind: Literal["jsonl", "inline", "csv"]
-    endpoint: str
-    completion_window: str = DEFAULT_WINDOW
-    on_error: Literal["fail", "skip"] = "fail"
-    results_seconds: int | None = None
-    metadata: dict[str, str] | None = None
-    model: str | None = None
-    input: dict[str, Any] | None = None
 
 
 def _insert(connection: Connection, caller: Caller, options: Options, file_id: UUID) -> UUID:

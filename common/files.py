@@ -1,7 +1,8 @@
 """Files: inputs that customers upload, and the outputs and errors of their batches."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, Literal
@@ -46,29 +47,30 @@ class Stored:
     bytes: int
 
 
-def store(caller: Caller, content: BinaryIO) -> Stored:
-    """Puts content into storage. Raises TooLarge when the caller's plan does not take so much in one file."""
+@contextmanager
+def store(caller: Caller, content: BinaryIO) -> Iterator[Stored]:
+    """Puts content into storage, where it stays if the row that names it is written meanwhile. Raises TooLarge when the
+    caller's plan does not take so much in one file."""
     size = content.seek(0, 2)
     limit = PLANS[caller.plan].max_file_bytes
     if size > limit:
         message = f"The file has {size:,} bytes; the plan {caller.plan} takes {limit:,} in a file: split it."
         raise TooLarge(message, param="file", code="file_too_large")
-    content.seek(0)
     key = f"inputs/{uuid.uuid4().hex}"
     storage.put(key, content)
-    return Stored(key, size)
+    try:
+        yield Stored(key, size)
+    except BaseException:
+        # Whatever it was, no row names the content.
+        storage.delete(key)
+        raise
 
 
 def create(caller: Caller, filename: str, content: BinaryIO, expires_after: timedelta | None) -> File:
     """Stores an input file. Raises TooLarge."""
-    stored = store(caller, content)
-    try:
-        with as_account(caller.account_id) as connection:
-            file_id = insert(connection, caller, filename, stored, expires_after)
-            return _get(connection, caller.account_id, file_id)
-    except BaseException:
-        storage.delete(stored.key)
-        raise
+    with store(caller, content) as stored, as_account(caller.account_id) as connection:
+        file_id = insert(connection, caller, filename, stored, expires_after)
+        return _get(connection, caller.account_id, file_id)
 
 
 def insert(
