@@ -201,13 +201,9 @@ def get(account_id: UUID, batch_id: str) -> Batch:
 
 def list_bulk(account_id: UUID, after: str | None, limit: int) -> Sequence[Batch]:
     """Up to `limit` batches, newest first, those created before the batch `after`. Single jobs are not among them."""
-    cursor = None
-    if after is not None:
-        cursor = ids.parse("batch_", after)
-        if cursor is None:
-            raise InvalidRequest("after is the id of the last batch of the page before.", param="after")
+    parameters = {"account_id": account_id, "after": ids.parse_after("batch_", after), "limit": limit}
     with as_account(account_id) as connection:
-        rows = connection.execute(_LIST, {"account_id": account_id, "after": cursor, "limit": limit})
+        rows = connection.execute(_LIST, parameters)
         return [Batch(**row._mapping) for row in rows]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from common import ids, storage
 from common.database import as_account
-from common.errors import InvalidRequest, NotFound, TooLarge
+from common.errors import NotFound, TooLarge
 from common.keys import Caller
 from common.plans import PLANS
 
@@ -123,12 +123,12 @@ def list_page(
     account_id: UUID, after: str | None, limit: int, newest_first: bool, purpose: str | None
 ) -> Sequence[File]:
     """Up to `limit` files in the order of their creation, those behind the file `after`."""
-    cursor = None
-    if after is not None:
-        cursor = ids.parse("file-", after)
-        if cursor is None:
-            raise InvalidRequest("after is the id of the last file of the page before.", param="after")
-    parameters = {"account_id": account_id, "after": cursor, "limit": limit, "purpose": purpose}
+    parameters = {
+        "account_id": account_id,
+        "after": ids.parse_after("file-", after),
+        "limit": limit,
+        "purpose": purpose,
+    }
     with as_account(account_id) as connection:
         rows = connection.execute(_LIST_NEWEST if newest_first else _LIST_OLDEST, parameters)
         return [File(**row._mapping) for row in rows]

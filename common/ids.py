@@ -5,6 +5,8 @@ import time
 from typing import Literal
 from uuid import UUID
 
+from common.errors import InvalidRequest
+
 Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_"]
 
 
@@ -26,3 +28,11 @@ def parse(prefix: Prefix, shown: str) -> UUID | None:
     if shown == digits or len(digits) != 32 or not set(digits) <= set("0123456789abcdef"):
         return None
     return UUID(hex=digits)
+
+
+def parse_after(prefix: Prefix, after: str | None) -> UUID | None:
+    """Where a page of a list begins: behind the id `after`, or None, at the start. Raises InvalidRequest."""
+    found = None if after is None else parse(prefix, after)
+    if found is None and after is not None:
+        raise InvalidRequest(f"after is the id of the last {prefix.rstrip('_-')} of the page before.", param="after")
+    return found

@@ -96,14 +96,9 @@ def list_single(account_id: UUID, status: str | None, after: str | None, limit: 
     """Up to `limit` single jobs, newest first, those submitted before the job `after`."""
     if status is not None and status not in STATUSES:
         raise InvalidRequest(f"status is one of {', '.join(STATUSES)}.", param="status")
-    cursor = None
-    if after is not None:
-        cursor = ids.parse("job_", after)
-        if cursor is None:
-            raise InvalidRequest("after is the id of the last job of the page before.", param="after")
-    statement = _LIST[status]
+    parameters = {"account_id": account_id, "after": ids.parse_after("job_", after), "limit": limit}
     with as_account(account_id) as connection:
-        rows = connection.execute(statement, {"account_id": account_id, "after": cursor, "limit": limit})
+        rows = connection.execute(_LIST[status], parameters)
         return [Job(**row._mapping) for row in rows]
 
 
