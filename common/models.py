@@ -21,7 +21,12 @@ class Model:
 
 def is_allowed(plan: str, model: str) -> bool:
     """Whether this plan's customers may ask for the model. Whether it exists the provider says, at the first call."""
-    return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in PLANS[plan].models)
+    return any(stands_for(name, model) for name in PLANS[plan].models)
+
+
+def stands_for(name: str, model: str) -> bool:
+    """Whether a name that the operator wrote means the model; one that ends in * means all that begin so."""
+    return model.startswith(name[:-1]) if name.endswith("*") else model == name
 
 
 def list_all(plan: str) -> Sequence[Model]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from genai_prices import Usage, calc_price
 from genai_prices.types import PriceCalculation
 
+from common.models import stands_for
 from common.money import NANO_DOLLARS_PER_DOLLAR
 from common.settings import settings
 
@@ -49,7 +50,7 @@ def price_of(model: str) -> Price | None:
 def _price_at(model: str, minute: int) -> Price | None:
     """Some prices depend on the time of day, and changes are known ahead, so a price is remembered for a minute."""
     for name, price in _overrides().items():
-        if model == name or (name.endswith("*") and model.startswith(name[:-1])):
+        if stands_for(name, model):
             return price
     return _library_price(model)
 
