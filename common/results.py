@@ -121,6 +121,14 @@ def _page(query: str, parameters: dict[str, Any], first: int, end: int) -> list[
         return _fetch(connection, query, parameters | {"first": first, "end": end})
 
 
+def _fetch(connection: Connection, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Bodies come in binary: as text each byte would be two characters to decode."""
+    # SQLAlchemy does not say which driver's connection it gives.
+    driver: PsycopgConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    with driver.cursor(binary=True) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
 def row_id(batch_id: UUID, seq: int) -> str:
     """What names a row in the output file and in lists."""
     return f"batch_req_{batch_id.hex}_{seq}"
@@ -148,13 +156,6 @@ def list_page(
     }
     with as_account(account_id) as connection:
         return [Row._make(row) for row in connection.execute(_LIST, parameters)]
-
-
-def _fetch(connection: Connection, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Bodies come in binary: as text each byte would be two characters to decode."""
-    driver: PsycopgConnection = connection.connection.driver_connection  # type: ignore[assignment]
-    with driver.cursor(binary=True) as cursor:
-        return cursor.execute(query, parameters).fetchall()
 
 
 # The range stands at all three tables, so that three indexes are read side by side from where the page begins.
