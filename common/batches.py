@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from common import files, ids, json_text, results
 from common.batch_input import CsvInput
 from common.database import as_account
+from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 
@@ -133,7 +134,7 @@ def create_from_csv(
 ) -> UUID:
     """Stores a CSV of prompts and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it
     read. Raises TooLarge."""
-    options = Options("csv", "/v1/chat/completions", metadata=metadata, model=model, input=csv_input.to_json())
+    options = Options("csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json())
     return _create_with_file(caller, options, filename, content)
 
 

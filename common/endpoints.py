@@ -1,13 +1,17 @@
 """The four endpoints of a provider that jobs may call, and what each needs of a body."""
 
-from typing import Any
+from typing import Any, Literal
 
 from common.errors import InvalidRequest
 from common.json_text import is_storable
 
+Endpoint = Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+
+# What a prompt without an endpoint is for: a job in the short form, and a row of a CSV.
+CHAT: Endpoint = "/v1/chat/completions"
 # The field that carries the prompt.
-PROMPT_FIELDS = {
-    "/v1/chat/completions": "messages",
+PROMPT_FIELDS: dict[str, str] = {
+    CHAT: "messages",
     "/v1/responses": "input",
     "/v1/completions": "prompt",
     "/v1/embeddings": "input",

@@ -1,6 +1,6 @@
 """/v1/batches: many jobs submitted together."""
 
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from common import batch_source, batches, csv_dialect, estimates, files, ids, queue, results
 from common.batch_input import CsvInput
 from common.batches import Options
+from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
 from common.plans import PLANS
@@ -54,7 +55,7 @@ def _form() -> forms.CreateBatch:
     return form
 
 
-def _options(form: forms.CreateBatch, kind: Any) -> Options:
+def _options(form: forms.CreateBatch, kind: Literal["jsonl", "inline"]) -> Options:
     expiry = form.output_expires_after
     return Options(
         kind=kind,
@@ -104,11 +105,14 @@ def _intake() -> tuple[Intake, str]:
 
 def _csv_intake() -> tuple[Intake, str]:
     form, csv_input, content = _read_csv()
-    open_input, endpoint = batch_source.sent(content), "/v1/chat/completions"
     intake = batch_source.intake(
-        open_input, plan=caller().plan, endpoint=endpoint, model=form.model, csv_input=csv_input.to_json()
+        batch_source.sent(content),
+        plan=caller().plan,
+        endpoint=CHAT,
+        model=form.model,
+        csv_input=csv_input.to_json(),
     )
-    return intake, endpoint
+    return intake, CHAT
 
 
 @blueprint.get("")

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from common import json_text
 from common.batches import DEFAULT_WINDOW
-from common.endpoints import MAX_MODEL_CHARACTERS
+from common.endpoints import MAX_MODEL_CHARACTERS, Endpoint
 from common.errors import InvalidRequest, TooLarge
 from common.settings import settings
 
@@ -105,7 +105,7 @@ class ShortJob(Sampling):
 class FullJob(Form):
     """A job as an endpoint and the provider's own JSON."""
 
-    endpoint: Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+    endpoint: Endpoint
     body: dict[str, Any]
     metadata: Metadata | None = None
 
@@ -138,7 +138,7 @@ class CreateBatch(Form):
 
     input_file_id: str | None = None
     requests: Annotated[list[Any], Field(min_length=1)] | None = None
-    endpoint: Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+    endpoint: Endpoint
     completion_window: str = DEFAULT_WINDOW
     on_error: Literal["fail", "skip"] = "fail"
     metadata: Metadata | None = None

@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from common import ids, jobs, queue
-from common.endpoints import check_body
+from common.endpoints import CHAT, check_body
 from common.errors import InvalidRequest
 from web import forms, render, waiting
 from web.auth import caller, requires
@@ -47,7 +47,7 @@ def _read_job(sent: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, str]
     brief = forms.parse(forms.ShortJob, sent)
     messages = [{"role": "system", "content": brief.system}] if brief.system else []
     messages.append({"role": "user", "content": brief.prompt})
-    return "/v1/chat/completions", {"model": brief.model, "messages": messages} | brief.body_fields(), brief.metadata
+    return CHAT, {"model": brief.model, "messages": messages} | brief.body_fields(), brief.metadata
 
 
 @blueprint.get("")
