@@ -112,13 +112,12 @@ def uuid(batch: dict[str, Any]) -> UUID:
     return UUID(batch["id"].removeprefix("batch_"))
 
 
-def read_again(stack: Stack, worker: Process) -> None:
-    """Sees to it that a worker runs. One that lost no more than a child makes good for it by itself."""
+def assert_read_again(
+    stack: Stack, worker: Process, customer: Customer, database: psycopg.Connection, batch: dict[str, Any]
+) -> None:
+    """Every row is there once, and once only. A worker that lost no more than a child makes good for it by itself."""
     if not worker.running:
         stack.start_worker()
-
-
-def assert_every_row_is_there_once(customer: Customer, database: psycopg.Connection, batch: dict[str, Any]) -> None:
     found = wait_for(
         lambda: customer.batch(batch["id"]), lambda found: found["status"] != "validating", LONGEST_SECONDS
     )
@@ -156,8 +155,7 @@ def test_killed_as_it_begins_the_input_is_read_again_from_the_start(
     started_child(worker)
     kill(worker)
     assert_nothing_is_visible(customer, database, batch)
-    read_again(stack, worker)
-    assert_every_row_is_there_once(customer, database, batch)
+    assert_read_again(stack, worker, customer, database, batch)
 
 
 @each_victim
@@ -175,8 +173,7 @@ def test_killed_in_the_middle_of_the_copy_none_of_it_stays_and_the_input_is_read
     kill(worker)
     wait_for(lambda: rows_copied(database), lambda rows: rows == 0)
     assert_nothing_is_visible(customer, database, batch)
-    read_again(stack, worker)
-    assert_every_row_is_there_once(customer, database, batch)
+    assert_read_again(stack, worker, customer, database, batch)
 
 
 def rows_copied(database: psycopg.Connection) -> int:
@@ -200,8 +197,7 @@ def test_killed_with_every_row_copied_and_none_committed_the_input_is_read_again
         assert "SET state = 'in_progress', total" in statement
         kill(worker)
         assert_nothing_is_visible(customer, database, batch)
-    read_again(stack, worker)
-    assert_every_row_is_there_once(customer, database, batch)
+    assert_read_again(stack, worker, customer, database, batch)
 
 
 def waiting_for(database: psycopg.Connection, holder: psycopg.Connection) -> list[str]:

@@ -1,22 +1,19 @@
 """Workers that are killed, drained or hurried, as real processes with real signals."""
 
-import contextlib
-import csv
 import hashlib
-import io
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-import httpx2
 import psycopg
 import pytest
 import redis
 
 from local.process import Process
 from local.stack import Stack
+from tests.customer import Customer, answer
+from tests.waiting import wait_for
 
 ROWS = 600
 MODEL = "sim-latency-500ms"
@@ -33,70 +30,50 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class Customer:
-    """What a customer's program and the operator's psql can see of one batch."""
+class Watcher(Customer):
+    """A customer's program, with the operator's psql and the provider's settings beside it."""
 
     def __init__(self, stack: Stack) -> None:
-        headers = {"Authorization": f"Bearer {stack.env['API_KEY']}"}
-        self._api = httpx2.Client(base_url=stack.base_url, headers=headers, timeout=30)
+        super().__init__(stack.base_url, stack.env["API_KEY"])
         self._provider = stack.env["PROVIDER_URL"].removesuffix("/v1")
         self._database_url = stack.env["DATABASE_URL"]
 
-    def submit(self) -> str:
+    def begin(self) -> str:
+        """The id of an accepted batch of ROWS rows."""
         content = "name\n" + "".join(f"row {number}\n" for number in range(ROWS))
-        answer = self._api.post(
-            "/v1/batches",
-            data={"model": MODEL, "prompt": "Greet {{name}}."},
-            files={"file": ("a.csv", content.encode())},
-        )
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
-
-    def batch(self, batch_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._api.get(f"/v1/batches/{batch_id}").json()
-        return answer
+        return str(self.create_batch(content.encode(), model=MODEL, prompt="Greet {{name}}.")["id"])
 
     def act(self, batch_id: str, verb: str) -> dict[str, Any]:
         """Cancels or retries a batch."""
-        answer = self._api.post(f"/v1/batches/{batch_id}/{verb}")
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        return answer(self.post(f"/v1/batches/{batch_id}/{verb}"))
 
     def wait_for(self, batch_id: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + LONGEST_SECONDS
-        while not reached(batch := self.batch(batch_id)):
-            assert time.monotonic() < deadline, batch
-            time.sleep(0.05)
-        return batch
-
-    def downloaded_names(self, batch_id: str) -> list[tuple[str, str]]:
-        text = self._api.get(f"/v1/batches/{batch_id}/results", params={"format": "csv"}).text
-        return [(row["name"], row["status"]) for row in csv.DictReader(io.StringIO(text))]
+        return wait_for(lambda: self.batch(batch_id), reached, LONGEST_SECONDS)
 
     def query(self, sql: str, batch_id: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._database_url) as connection:
             return connection.execute(sql, {"batch_id": UUID(batch_id.removeprefix("batch_"))}).fetchall()
 
     def set_provider(self, settings: dict[str, Any]) -> None:
-        httpx2.put(f"{self._provider}/_sim/settings", json=settings).raise_for_status()
+        self.http.put(f"{self._provider}/_sim/settings", json=settings).raise_for_status()
 
     def reset_provider(self) -> None:
         self.set_provider({})
-        httpx2.post(f"{self._provider}/_sim/reset").raise_for_status()
+        self.http.post(f"{self._provider}/_sim/reset").raise_for_status()
 
     def wait_for_hanging_calls(self, calls: int) -> None:
-        deadline = time.monotonic() + LONGEST_SECONDS
-        while httpx2.get(f"{self._provider}/_sim/calls").json()["by_fault"].get("hang", 0) < calls:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        def hanging() -> int:
+            return int(self.http.get(f"{self._provider}/_sim/calls").json()["by_fault"].get("hang", 0))
+
+        wait_for(hanging, lambda found: found >= calls, LONGEST_SECONDS)
 
     def repeated_calls(self) -> dict[str, int]:
-        answer: dict[str, Any] = httpx2.get(f"{self._provider}/_sim/repeated").json()
-        return {str(digest): int(calls) for digest, calls in answer["bodies"].items()}
+        bodies = self.http.get(f"{self._provider}/_sim/repeated").json()["bodies"]
+        return {str(digest): int(calls) for digest, calls in bodies.items()}
 
     def assert_every_row_ended_once(self, batch_id: str) -> None:
-        assert self.downloaded_names(batch_id) == [(f"row {number}", "succeeded") for number in range(ROWS)]
+        rows = [(row["name"], row["status"]) for row in self.results(batch_id)[1]]
+        assert rows == [(f"row {number}", "succeeded") for number in range(ROWS)]
         counted = self.query(
             "SELECT (SELECT count(*) FROM results WHERE batch_id = %(batch_id)s),"
             " (SELECT count(*) FROM usage_records WHERE batch_id = %(batch_id)s)",
@@ -112,9 +89,6 @@ class Customer:
         assert sums == [(True, True, True)]
         assert self.query("SELECT id FROM claims WHERE batch_id = %(batch_id)s", batch_id) == []
 
-    def close(self) -> None:
-        self._api.close()
-
 
 @pytest.fixture
 def worker(stack: Stack) -> Iterator[Process]:
@@ -127,10 +101,15 @@ def worker(stack: Stack) -> Iterator[Process]:
 
 
 @pytest.fixture
-def customer(stack: Stack) -> Iterator[Customer]:
-    with contextlib.closing(Customer(stack)) as customer:
+def customer(stack: Stack) -> Iterator[Watcher]:
+    with Watcher(stack) as customer:
         customer.reset_provider()
         yield customer
+
+
+def kill(worker: Process) -> None:
+    worker.send(signal.SIGKILL)
+    assert worker.wait(10)
 
 
 def part_done(batch: dict[str, Any]) -> bool:
@@ -142,12 +121,11 @@ def completed(batch: dict[str, Any]) -> bool:
 
 
 def test_a_killed_workers_batch_completes_and_only_rows_in_flight_are_called_again(
-    stack: Stack, worker: Process, customer: Customer
+    stack: Stack, worker: Process, customer: Watcher
 ) -> None:
-    batch_id = customer.submit()
+    batch_id = customer.begin()
     customer.wait_for(batch_id, part_done)
-    worker.send(signal.SIGKILL)
-    assert worker.wait(10)
+    kill(worker)
     unfinished = customer.query(
         "SELECT j.body FROM claims c"
         " JOIN jobs j ON j.batch_id = c.batch_id AND j.seq >= c.first_seq AND j.seq < c.end_seq"
@@ -170,8 +148,8 @@ def test_a_killed_workers_batch_completes_and_only_rows_in_flight_are_called_aga
     assert len(repeated) <= 2 * CONCURRENCY
 
 
-def test_a_drained_worker_repeats_no_call(stack: Stack, worker: Process, customer: Customer) -> None:
-    batch_id = customer.submit()
+def test_a_drained_worker_repeats_no_call(stack: Stack, worker: Process, customer: Watcher) -> None:
+    batch_id = customer.begin()
     customer.wait_for(batch_id, part_done)
     worker.send(signal.SIGTERM)
     assert worker.wait(30)
@@ -188,8 +166,8 @@ def test_a_drained_worker_repeats_no_call(stack: Stack, worker: Process, custome
     assert customer.repeated_calls() == {}
 
 
-def test_a_second_signal_gives_the_jobs_back_at_once(stack: Stack, worker: Process, customer: Customer) -> None:
-    batch_id = customer.submit()
+def test_a_second_signal_gives_the_jobs_back_at_once(stack: Stack, worker: Process, customer: Watcher) -> None:
+    batch_id = customer.begin()
     customer.wait_for(batch_id, part_done)
     customer.set_provider({"faults": [{"fault": "hang"}]})
     customer.wait_for_hanging_calls(CONCURRENCY)
@@ -208,11 +186,10 @@ def test_a_second_signal_gives_the_jobs_back_at_once(stack: Stack, worker: Proce
 
 
 def test_a_batch_submitted_while_no_worker_lives_is_ingested_by_the_next(
-    stack: Stack, worker: Process, customer: Customer
+    stack: Stack, worker: Process, customer: Watcher
 ) -> None:
-    worker.send(signal.SIGKILL)
-    assert worker.wait(10)
-    batch_id = customer.submit()
+    kill(worker)
+    batch_id = customer.begin()
     assert customer.batch(batch_id)["status"] == "validating"
     # The ticket goes down with Redis: only the sweep knows.
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
@@ -223,24 +200,28 @@ def test_a_batch_submitted_while_no_worker_lives_is_ingested_by_the_next(
     customer.assert_every_row_ended_once(batch_id)
 
 
-def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_middle(
-    stack: Stack, worker: Process, customer: Customer
-) -> None:
+def half_failed(worker: Process, customer: Watcher) -> dict[str, Any]:
+    """A completed batch of which about half the rows failed, and whose worker is dead."""
     customer.set_provider({"faults": [{"fault": "400", "probability": 0.5}]})
-    batch_id = customer.submit()
-    failed = customer.wait_for(batch_id, completed)["counts"]["failed"]
-    assert failed > CONCURRENCY
-    worker.send(signal.SIGKILL)
-    assert worker.wait(10)
+    batch = customer.wait_for(customer.begin(), completed)
+    assert batch["counts"]["failed"] > CONCURRENCY
+    kill(worker)
     customer.reset_provider()
+    return batch
+
+
+def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_middle(
+    stack: Stack, worker: Process, customer: Watcher
+) -> None:
+    before = half_failed(worker, customer)
+    batch_id, failed = before["id"], before["counts"]["failed"]
     assert customer.act(batch_id, "retry")["status"] == "in_progress"
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
         connection.flushall()
 
     second = stack.start_worker()
     customer.wait_for(batch_id, lambda batch: batch["counts"]["failed"] == 0 and batch["counts"]["pending"] < failed)
-    second.send(signal.SIGKILL)
-    assert second.wait(10)
+    kill(second)
     assert customer.batch(batch_id)["counts"]["pending"] > 0, "nothing was left to do: the test shows nothing"
 
     stack.start_worker()
@@ -249,33 +230,28 @@ def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_
 
 
 def test_a_retry_that_is_cancelled_while_no_worker_lives_ends_once_one_does(
-    stack: Stack, worker: Process, customer: Customer
+    stack: Stack, worker: Process, customer: Watcher
 ) -> None:
-    customer.set_provider({"faults": [{"fault": "400", "probability": 0.5}]})
-    batch_id = customer.submit()
-    before = customer.wait_for(batch_id, completed)
-    worker.send(signal.SIGKILL)
-    assert worker.wait(10)
+    before = half_failed(worker, customer)
+    batch_id = before["id"]
     customer.act(batch_id, "retry")
     assert customer.act(batch_id, "cancel")["status"] == "cancelling"
 
     stack.start_worker()
     after = customer.wait_for(batch_id, lambda batch: batch["status"] == "cancelled")
     assert after["counts"] == before["counts"]
-    customer.reset_provider()
     customer.act(batch_id, "retry")
     customer.wait_for(batch_id, completed)
     customer.assert_every_row_ended_once(batch_id)
 
 
 def test_a_batch_whose_time_is_over_delivers_what_finished_though_its_worker_died(
-    stack: Stack, worker: Process, customer: Customer
+    stack: Stack, worker: Process, customer: Watcher
 ) -> None:
-    batch_id = customer.submit()
+    batch_id = customer.begin()
     customer.wait_for(batch_id, part_done)
     customer.query("UPDATE batches SET expires_at = now() WHERE id = %(batch_id)s RETURNING id", batch_id)
-    worker.send(signal.SIGKILL)
-    assert worker.wait(10)
+    kill(worker)
     stack.start_worker()
     counts = customer.wait_for(batch_id, lambda batch: batch["status"] == "expired")["counts"]
     assert counts["succeeded"] + counts["expired"] == ROWS
