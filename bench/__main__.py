@@ -75,8 +75,8 @@ def main() -> None:
         before = _Busy.now()
         try:
             figures += MEASUREMENTS[name]()
+        # Whatever it is, the other measurements can still be taken.
         except Exception:
-            # The others can still be taken.
             traceback.print_exc()
             broken.append(name)
         tell(f"  {before.since()}")

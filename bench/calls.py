@@ -19,7 +19,6 @@ MODEL = "sim-latency-500ms"
 OURS = ("web", "worker-1")
 # The script takes five times as long; a third of the bodies shows its speed as well.
 SCRIPT_PART = 3
-# The last outcomes are recorded before the worker has put away their claims.
 SETTLE_SECONDS = 0.5
 
 
@@ -71,6 +70,7 @@ def _through_batchyard(rig: Rig, rows: int) -> tuple[Run, UUID]:
     before = {name: rig.cpu(name) for name in names}
     batch_id = rig.submit(content, MODEL)
     batch = rig.wait_for(batch_id, "completed")
+    # When the last outcomes are recorded, the worker has still to put away their claims: that is CPU too.
     time.sleep(SETTLE_SECONDS)
     used = {name: (rig.cpu(name) - before[name]) * 1000 / rows for name in names}
     in_flight = _check_all_there(rig, batch_id, rows)

@@ -71,6 +71,7 @@ async def _one_connection(host: str, port: int, head: bytes, source: Iterator[by
     for body in source:
         ended: asyncio.Future[None] = loop.create_future()
         first = _Connection(head, body, source, figures, ended, loop.time)
+        # mypy cannot infer a lambda with a default, and without the default it would see the next body's.
         await loop.create_connection(lambda made=first: made, host, port)  # type: ignore[misc]
         await ended
 
@@ -108,6 +109,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._take(self._read + data if self._read else data)
+        # asyncio would only log it: whatever it is, drive() raises it.
         except Exception as failed:
             self._ended.set_exception(failed)
             self._transport.abort()

@@ -74,6 +74,7 @@ class Rig:
         deadline = time.monotonic() + LONGEST_WAIT_FOR_IDLE_SECONDS
         while time.monotonic() < deadline:
             before = {name: self.cpu(name) for name in names if self.stack.processes[name].running}
+            # The time over which the CPU is looked at.
             time.sleep(IDLE_LOOK_SECONDS)
             used = {name: self.cpu(name) - before[name] for name in before}
             if sum(used.values()) <= IDLE_CPU_SHARE * IDLE_LOOK_SECONDS:
@@ -108,6 +109,7 @@ class Rig:
         while (batch := self.batch(batch_id))["state"] not in states:
             if batch["state"] in ENDED or time.monotonic() > deadline:
                 raise RuntimeError(f"the batch is {batch['state']} and not {' or '.join(states)}: {batch['errors']}")
+            # Between two looks, so that looking costs the database next to nothing.
             time.sleep(POLL_SECONDS)
         return batch
 

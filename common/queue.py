@@ -49,7 +49,8 @@ def redis() -> Redis:
 
 
 def listener(connection: Redis) -> PubSub:
-    """A subscription without channels yet. redis-py's own method has no types, so it is called here alone."""
+    """A subscription without channels yet."""
+    # redis-py's own method has no types, so it is called here alone.
     made: PubSub = connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     return made
 

@@ -137,6 +137,7 @@ class _Content(io.RawIOBase):
         self.readinto(memoryview(buffer))
         return bytes(buffer)
 
+    # What calls it gives a memoryview; the type that it would have to take here has a name from Python 3.12 on.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         length = min(len(buffer), self._size - self._position)
         if length <= 0:

@@ -78,6 +78,7 @@ def _run(stack: Stack) -> None:
         _summarize(stack)
         while True:
             stack.tend()
+            # Between two looks at the processes; a signal ends it at once.
             time.sleep(TEND_SECONDS)
     except StopRequested:
         say("stopping")

@@ -99,6 +99,7 @@ def _watch(stack: Stack, client: httpx2.Client, batch_id: str) -> dict[str, Any]
             return batch
         if time.monotonic() > deadline:
             raise StackError(f"the batch is still {batch['status']} after {LONGEST_SECONDS} s")
+        # Between two looks, as a customer's program would poll.
         time.sleep(POLL_SECONDS)
 
 

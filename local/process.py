@@ -138,5 +138,6 @@ def wait_until(ready: Callable[[], bool], seconds: float, poll_seconds: float = 
     while not ready():
         if time.monotonic() > deadline:
             return False
+        # Between two looks: what is waited for may be anything, and tells nobody.
         time.sleep(poll_seconds)
     return True

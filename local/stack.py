@@ -98,6 +98,7 @@ class Stack:
                 self._seed()
             self._ready = True
             self._note_pids()
+        # Also a signal: what has started until now must not stay behind.
         except BaseException:
             self.stop()
             raise
@@ -244,6 +245,7 @@ class Stack:
             worker.send(signal.SIGTERM)
         deadline = time.monotonic() + DRAIN_SECONDS
         while any(worker.running for worker in workers) and not self._hastened and time.monotonic() < deadline:
+            # Between two looks: several processes may end, in any order, and a signal may hasten them.
             time.sleep(POLL_SECONDS)
         for worker in workers:
             worker.grace_seconds = 10

@@ -51,6 +51,7 @@ def find_place(folder: Path, install: Path) -> Place:
 def run_as(user: tuple[int, int] | None, command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Runs a short command as that user, out of reach of the terminal's Ctrl-C."""
     as_user = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    # mypy cannot tell which of run()'s many forms this is, since a part of its arguments is a dictionary.
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         command,
         env=env,

@@ -14,5 +14,6 @@ def wait_for(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 
     deadline = time.monotonic() + seconds
     while not done(found := look()):
         assert time.monotonic() < deadline, f"not so within {seconds:g} s; the last look gave {found!r}"
+        # Between two looks.
         time.sleep(POLL_SECONDS)
     return found

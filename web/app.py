@@ -21,6 +21,7 @@ def create_app() -> Flask:
     app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = settings().max_upload_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings().max_body_bytes
+    # Flask's own provider has it, and the type is of any.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(_begin)
     app.before_request(request_body.receive)

@@ -61,8 +61,8 @@ class Sent:
         except OSError:
             # Also for a body in chunks that ends without the last one.
             raise ClientDisconnected from None
+        # The server's own errors for broken chunks have no other class in common.
         except Exception:
-            # The server's own, which has no other.
             raise BadRequest("The body's chunked encoding is damaged: send the request again.") from None
         self._received += len(piece)
         if not piece and self._length is not None and self._received < self._length:

@@ -73,6 +73,7 @@ class ConcurrentWorker(SimpleWorker):
                 self._wait(queues)
             except RedisError as error:
                 log.warning("Redis is away; trying again", extra={"error": str(error)})
+                # A Redis that is away refuses at once: without a pause this would ask it all the time.
                 time.sleep(REDIS_PAUSE_SECONDS)
         raise StopRequested
 
@@ -81,7 +82,8 @@ class ConcurrentWorker(SimpleWorker):
             self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
             super().heartbeat()
             if self.should_run_maintenance_tasks:
-                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ has no types here
+                # RQ has no types here.
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""

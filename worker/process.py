@@ -73,8 +73,8 @@ class WorkerProcess:
                 act()
             except (SQLAlchemyError, RedisError) as error:
                 log.warning("%s failed; it runs again", act.__qualname__, extra={"error": str(error)})
+            # Whatever it is: without this thread every lease of the process would end.
             except Exception:
-                # Whatever it is: without this thread every lease of the process would end.
                 log.exception("%s failed; it runs again", act.__qualname__)
 
     def _renew(self) -> None:
@@ -128,6 +128,7 @@ class WorkerProcess:
         def run() -> None:
             try:
                 act(batch_id)
+            # Whatever it is: nobody looks at what the thread ends with, and the sweep sees that the work is open.
             except Exception:
                 log.exception("%s.%s failed; the sweep has it run again", act.__module__, act.__name__)
 

@@ -47,6 +47,7 @@ class Recorder:
         """Writes all that was added, then stops."""
         self._enough.set()
         while self._gathered:
+            # Between two looks, at the end of the process alone: an event would be one more thing to keep right.
             await asyncio.sleep(0.01)
         self._some.set()
         await self._task
@@ -80,6 +81,7 @@ class Recorder:
                 if len(group) > 1:
                     return [written for outcome in group for written in await self._write([outcome])]
                 if group[0].error_code == UNRECORDABLE:
+                    # Not even the failure can be stored: that is the operator's to mend, and trying on keeps the claim.
                     await asyncio.sleep(MAX_PAUSE_SECONDS)
                 group = [_unrecordable(group[0])]
             except SQLAlchemyError as error:

@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = keep_alive
         try:
             reply = self._answer(request)
+        # Whatever it is, the caller gets an answer, as from a real provider.
         except Exception:
             log.exception("the simulated provider failed at %r", request.path)
             reply = errors.SERVER_ERROR.reply()

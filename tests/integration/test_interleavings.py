@@ -41,6 +41,7 @@ class _Chaos:
             try:
                 while time.monotonic() < self._end and not self.errors:
                     act(chance)
+            # Also a failed assertion: the test's own thread raises it.
             except BaseException as error:
                 self.errors.append(error)
 
@@ -86,6 +87,7 @@ def test_whatever_happens_at_once_every_row_ends_once_and_every_number_is_exact(
         verb = chance.choice(["retry", "retry", "retry", "cancel"])
         answer = web.post(f"/v1/batches/{ids.show('batch_', chance.choice(batch_ids))}/{verb}")
         verbs[verb] += answer.status_code == 200
+        # Customers do not ask without a pause: the others must get to do something between two verbs.
         time.sleep(0.01)
 
     def tasks(chance: random.Random) -> None:
@@ -107,6 +109,7 @@ def test_whatever_happens_at_once_every_row_ends_once_and_every_number_is_exact(
                     [chance.choice(batch_ids)],
                 )
         sweep.run()
+        # Leases must live for a while, or nothing would be recorded under them.
         time.sleep(0.02)
 
     for act in (_worker, _worker, _worker, customer, tasks, tasks, sweeper):

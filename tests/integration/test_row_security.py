@@ -279,5 +279,6 @@ def test_a_pooled_connection_forgets_its_account_with_its_transaction(services: 
         with pytest.raises(ZeroDivisionError), as_account(tenants.ours):
             _ = 1 / 0
         with web_engine().connect() as connection:
+            # Only the pool that an engine has by default can count, and the type is of any.
             assert web_engine().pool.checkedin() == 0  # type: ignore[attr-defined]
             assert connection.execute(every).scalar_one() == 0

@@ -22,6 +22,7 @@ async def submit(sdk: AsyncOpenAI, models: list[str]) -> Batch:
 async def ended(sdk: AsyncOpenAI, batch: Batch) -> Batch:
     async with asyncio.timeout(SECONDS):
         while batch.status not in ENDED:
+            # Between two looks, under a deadline.
             await asyncio.sleep(0.05)
             batch = await sdk.batches.retrieve(batch.id)
     return batch
@@ -79,6 +80,7 @@ def test_every_method_of_models_works(open_async_sdk: OpenAsyncSdk) -> None:
         async with open_async_sdk() as sdk:
             async with asyncio.timeout(SECONDS):
                 while "sim" not in [model.id async for model in sdk.models.list()]:
+                    # Between two looks, under a deadline: the worker asks for the models once it runs.
                     await asyncio.sleep(0.05)
             assert (await sdk.models.retrieve("sim")).id == "sim"
             with pytest.raises(APIStatusError):

@@ -160,6 +160,7 @@ def test_content_can_be_read_in_every_way_the_client_has(sdk: OpenAI, tmp_path: 
     assert streamed.read_bytes() == CONTENT
 
     with pytest.warns(DeprecationWarning, match="content"):
+        # Only some versions of mypy tell that it is deprecated.
         text = sdk.files.retrieve_content(file_id)  # type: ignore[deprecated, unused-ignore]
     assert text == CONTENT.decode()
 

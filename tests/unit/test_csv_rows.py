@@ -169,6 +169,7 @@ def test_a_quote_never_closed_in_a_great_file_is_given_up_in_little_memory() -> 
 
     tracemalloc.start()
     file = Endless()
+    # It has what the reader uses of a file.
     items = list(csv_rows.read(file, CsvDialect("utf-8", ",", ("a", "b"), 1)))  # type: ignore[arg-type]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -184,6 +185,7 @@ def test_a_line_without_an_end_is_given_up_in_little_memory() -> None:
 
     first = io.BytesIO(b"a,b\n1,2\n")
     file = Chained(first, Endless())
+    # It has what the reader uses of a file.
     items = list(csv_rows.read(file, CsvDialect("utf-8", ",", ("a", "b"), 1)))  # type: ignore[arg-type]
     assert rows(items) == [["1", "2"]]
     assert problems(items) == [("row_too_long", 3)]
@@ -254,6 +256,7 @@ def test_reading_takes_the_memory_of_a_block_whatever_the_size_of_the_file() -> 
             return b'1,"some text, quoted"\n2,more of it\n' * 2_000 if self.left >= 0 else b""
 
     def items() -> Iterator[Item]:
+        # It has what the reader uses of a file.
         return csv_rows.read(Generated(), CsvDialect("utf-8", ",", ("a", "b"), 0))  # type: ignore[arg-type]
 
     tracemalloc.start()

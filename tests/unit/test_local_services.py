@@ -35,6 +35,7 @@ from local.stack import Stack
 stack = Stack.services_only(Path(sys.argv[1]))
 stack.start()
 print("ready", flush=True)
+# Until it is killed.
 time.sleep(600)
 """
 

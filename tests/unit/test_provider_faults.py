@@ -93,7 +93,8 @@ def test_a_limit_is_let_through_again_after_the_wait_it_named(provider: Provider
     first_refused = next(answer for answer in iter(provider.chat, None) if answer.status == 429)
     wait = int(first_refused.headers["retry-after-ms"]) / 1_000
     assert 0 < wait <= 0.1
-    time.sleep(wait)  # What the header promises is the thing under test.
+    # What the header promises is the thing under test.
+    time.sleep(wait)
     assert provider.chat().status == 200
 
 

@@ -52,6 +52,7 @@ export async function waitFor(look, done) {
     const found = await look()
     if (done(found)) return found
     assert.ok(performance.now() < deadline, `not so in time; the last look gave ${JSON.stringify(found)}`)
+    // Between two looks.
     await sleep(POLL_MILLISECONDS)
   }
 }
