@@ -4,6 +4,7 @@ import csv
 import io
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import httpx2
 
@@ -82,6 +83,11 @@ class Customer:
         rows = csv.reader(io.StringIO(response.content.decode(), newline=""))
         header = next(rows)
         return header, [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def batch_uuid(batch: dict[str, Any]) -> UUID:
+    """A batch's id as the database has it."""
+    return UUID(batch["id"].removeprefix("batch_"))
 
 
 def answer(response: httpx2.Response) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 import psutil
 import psycopg
@@ -14,7 +13,7 @@ import pytest
 
 from local.process import Process
 from local.stack import Stack
-from tests.customer import Customer
+from tests.customer import Customer, batch_uuid
 from tests.databases import one
 from tests.waiting import wait_for
 
@@ -108,10 +107,6 @@ VICTIMS: dict[str, Victim] = {"the ingest child": kill_child, "the worker with a
 each_victim = pytest.mark.parametrize("kill", VICTIMS.values(), ids=list(VICTIMS))
 
 
-def uuid(batch: dict[str, Any]) -> UUID:
-    return UUID(batch["id"].removeprefix("batch_"))
-
-
 def assert_read_again(
     stack: Stack, worker: Process, customer: Customer, database: psycopg.Connection, batch: dict[str, Any]
 ) -> None:
@@ -127,22 +122,24 @@ def assert_read_again(
         database,
         "SELECT count(*), count(DISTINCT seq), min(seq), max(seq), count(DISTINCT custom_id) FROM jobs"
         " WHERE batch_id = %s",
-        uuid(batch),
+        batch_uuid(batch),
     )
     assert counted == (ROWS, ROWS, 0, ROWS - 1, ROWS)
     for number in SAMPLED:
-        row = one(database, "SELECT custom_id, body FROM jobs WHERE batch_id = %s AND seq = %s", uuid(batch), number)
+        row = one(
+            database, "SELECT custom_id, body FROM jobs WHERE batch_id = %s AND seq = %s", batch_uuid(batch), number
+        )
         assert row[0] == custom_id(number)
         assert isinstance(row[1], bytes)
         assert json.loads(row[1]) == body(number)
-    assert one(database, "SELECT count(*) FROM results WHERE batch_id = %s", uuid(batch)) == (0,)
+    assert one(database, "SELECT count(*) FROM results WHERE batch_id = %s", batch_uuid(batch)) == (0,)
     # Each attempt makes the two files that show results: those of the dead are gone with it.
-    assert one(database, "SELECT count(*) FROM files WHERE batch_id = %s", uuid(batch)) == (2,)
+    assert one(database, "SELECT count(*) FROM files WHERE batch_id = %s", batch_uuid(batch)) == (2,)
 
 
 def assert_nothing_is_visible(customer: Customer, database: psycopg.Connection, batch: dict[str, Any]) -> None:
     assert customer.batch(batch["id"])["status"] == "validating"
-    assert database.execute("SELECT 1 FROM jobs WHERE batch_id = %s LIMIT 1", [uuid(batch)]).fetchall() == []
+    assert database.execute("SELECT 1 FROM jobs WHERE batch_id = %s LIMIT 1", [batch_uuid(batch)]).fetchall() == []
 
 
 @each_victim
@@ -191,7 +188,7 @@ def test_killed_with_every_row_copied_and_none_committed_the_input_is_read_again
     batch = customer.run_file(file_id)
     with psycopg.connect(stack.env["DATABASE_URL"]) as holder:
         # Others may refer to the batch, as its files do, but not move it on.
-        holder.execute("SELECT 1 FROM batches WHERE id = %s FOR NO KEY UPDATE", [uuid(batch)])
+        holder.execute("SELECT 1 FROM batches WHERE id = %s FOR NO KEY UPDATE", [batch_uuid(batch)])
         worker = stack.start_worker()
         (statement,) = wait_for(lambda: waiting_for(database, holder), lambda found: len(found) == 1)
         assert "SET state = 'in_progress', total" in statement

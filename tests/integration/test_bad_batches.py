@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID
 
 import httpx2
 import psycopg
@@ -13,7 +12,7 @@ import pytest
 
 from local.stack import Stack
 from tests.conftest import MAX_UPLOAD_BYTES, NewCustomer
-from tests.customer import Customer, answer, refusal
+from tests.customer import Customer, answer, batch_uuid, refusal
 
 GOOD = b"text,more\nhello,there\n"
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89" * 20
@@ -222,7 +221,7 @@ def test_rows_that_cannot_be_used_fail_the_batch_and_each_is_named_by_its_line(
     assert batch["counts"]["total"] == 0
     for table in ("jobs", "results", "claims"):
         query = f"SELECT count(*) FROM {table} WHERE batch_id = %s"
-        assert stack_database.execute(query, [UUID(batch["id"].removeprefix("batch_"))]).fetchone() == (0,)
+        assert stack_database.execute(query, [batch_uuid(batch)]).fetchone() == (0,)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

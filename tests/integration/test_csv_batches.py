@@ -14,7 +14,7 @@ import pytest
 from common.csv_results import RESULT_COLUMNS
 from local.stack import Stack
 from tests.conftest import NewCustomer
-from tests.customer import Customer, answer, refusal
+from tests.customer import Customer, answer, batch_uuid, refusal
 from tests.sleeping import worker_asleep
 from tests.waiting import wait_for
 
@@ -201,7 +201,7 @@ def test_rows_that_fail_say_why_and_the_others_are_not_held_up(
     assert Decimal(batch["cost"]["usd"]) == sum(Decimal(row["cost"]) for row in succeeded)
     receipts = stack_database.execute(
         "SELECT count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost) FROM usage_records WHERE batch_id = %s",
-        [UUID(batch["id"].removeprefix("batch_"))],
+        [batch_uuid(batch)],
     ).fetchone()
     usage = batch["usage"]
     assert receipts == (len(succeeded), usage["input_tokens"], usage["output_tokens"], batch["cost"]["nano_usd"])
@@ -267,9 +267,9 @@ def test_a_batch_cancelled_before_it_was_read_ends_at_once_without_rows(
     after = customer.ended_batch(customer.create_batch(b"text\na\n")["id"])
     assert after["status"] == "completed"
     assert customer.batch(batch_id) == batch
-    assert stack_database.execute(
-        "SELECT count(*) FROM jobs WHERE batch_id = %s", [UUID(batch_id.removeprefix("batch_"))]
-    ).fetchone() == (0,)
+    assert stack_database.execute("SELECT count(*) FROM jobs WHERE batch_id = %s", [batch_uuid(batch)]).fetchone() == (
+        0,
+    )
 
 
 def test_a_format_that_does_not_exist_is_refused(customer: Customer) -> None:

@@ -1,7 +1,6 @@
 """The sweep: whatever a crash leaves behind is repaired, and what is in order is left alone."""
 
 from typing import LiteralString
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -12,6 +11,7 @@ from common.batch_input import INGEST_LOCK
 from local.stack import Stack
 from tests import work
 from tests.conftest import NewCustomer
+from tests.customer import batch_uuid
 from tests.databases import one
 from tests.sleeping import worker_asleep
 from tests.work import take
@@ -154,7 +154,7 @@ def test_a_stack_whose_redis_is_emptied_loses_no_work(
         # As if the upload had been a while ago: the sweep leaves a young one to its own task.
         stack_database.execute(
             "UPDATE batches SET created_at = created_at - interval '1 minute' WHERE id = %s",
-            [UUID(batch["id"].removeprefix("batch_"))],
+            [batch_uuid(batch)],
         )
     assert customer.ended_job(job["id"])["status"] == "completed"
     assert customer.ended_batch(batch["id"])["counts"]["succeeded"] == 2
