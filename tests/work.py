@@ -61,6 +61,14 @@ def take(plan: str = "pro", rows: int = 64, worker: str = "worker A") -> list[Cl
     return claims.take(plan, rows, worker)[0]
 
 
+def all_claims(rows: int = 7, plan: str = "pro") -> list[Claim]:
+    """All that waits to be claimed."""
+    found: list[Claim] = []
+    while taken := take(plan, rows):
+        found += taken
+    return found
+
+
 def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> Outcome:
     """An outcome of a row of a claim, as a call would give it."""
     now = datetime.now(UTC)

@@ -15,7 +15,7 @@ import pytest
 from local.stack import Stack
 from tests.conftest import MIB, STALL_SECONDS, NewCustomer
 from tests.customer import Customer, answer
-from tests.integration.test_packed_bodies import BOUNDARY, MULTIPART, form
+from tests.multipart import BOUNDARY, MULTIPART, form
 from tests.waiting import wait_for
 
 ROW = b"some text,and some more\n"

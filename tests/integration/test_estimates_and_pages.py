@@ -14,8 +14,8 @@ import psycopg
 from common import files, ids, queue
 from common.prices import price_of
 from tests import work
-from tests.integration.test_output_files import all_claims
 from tests.web_client import WebClient
+from tests.work import all_claims
 from worker.outcomes import record
 
 CHAT = "/v1/chat/completions"

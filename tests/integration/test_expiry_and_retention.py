@@ -15,10 +15,9 @@ import pytest
 from common import files, ids, queue, storage
 from tests import work
 from tests.databases import one
-from tests.integration.test_outcomes import check_counters_are_sums
-from tests.integration.test_output_files import all_claims, check_files, file_id
+from tests.exact import check_counters_are_sums, check_files, file_id
 from tests.web_client import WebClient, refused
-from tests.work import take
+from tests.work import all_claims, take
 from worker import claims, closing, ingest, retention, sweep
 from worker.outcomes import record
 
@@ -270,9 +269,8 @@ def test_results_stay_as_long_as_the_plan_has_it_unless_their_customer_wants_the
     work.requests(of, [work.request(1)])
     work.requests(of, [work.request(1)], results_seconds=3600)
     work.requests(of, [work.request(1)], results_seconds=30 * 86400)
-    while taken := take(plan):
-        for claim in taken:
-            record(work.outcomes(claim))
+    for claim in all_claims(plan=plan):
+        record(work.outcomes(claim))
     kept = database.execute(
         "SELECT extract(epoch FROM results_expire_at - ended_at) FROM batches ORDER BY id"
     ).fetchall()

@@ -15,8 +15,9 @@ from werkzeug.test import TestResponse
 
 from common import ids
 from tests import work
-from tests.integration.test_output_files import all_claims, file_id
+from tests.exact import file_id
 from tests.web_client import WebClient, refused
+from tests.work import all_claims
 from worker import ingest
 from worker.outcomes import record
 

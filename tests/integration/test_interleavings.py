@@ -12,7 +12,7 @@ import pytest
 from common import ids
 from tests import work
 from tests.databases import one
-from tests.integration.test_retry import check_exact
+from tests.exact import check_exact
 from tests.web_client import WebClient
 from tests.work import take
 from worker import claims, closing, retention, retrying, sweep

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests import work
 from tests.databases import one
+from tests.exact import check_counters_are_sums
 from tests.work import take
 from worker import claims, closing
 from worker.claims import Claim
@@ -31,23 +32,6 @@ def count(database: psycopg.Connection, table: LiteralString) -> int:
     found = one(database, "SELECT count(*) FROM " + table)[0]
     assert isinstance(found, int)
     return found
-
-
-COUNTERS: LiteralString = "SELECT succeeded, failed, cancelled, prompt_tokens, cached_tokens, completion_tokens, cost"
-
-
-def check_counters_are_sums(database: psycopg.Connection) -> None:
-    """Of every batch, its counters equal the sums of its results and of its receipts."""
-    cached = database.execute(COUNTERS + " FROM batches ORDER BY id").fetchall()
-    sums = database.execute("""
-        SELECT count(*) FILTER (WHERE r.outcome = 'succeeded'), count(*) FILTER (WHERE r.outcome = 'failed'),
-            count(*) FILTER (WHERE r.outcome = 'cancelled'), coalesce(sum(u.prompt_tokens), 0),
-            coalesce(sum(u.cached_tokens), 0), coalesce(sum(u.completion_tokens), 0), coalesce(sum(u.cost), 0)
-        FROM batches b LEFT JOIN results r ON r.batch_id = b.id
-        LEFT JOIN usage_records u ON u.batch_id = r.batch_id AND u.seq = r.seq
-        GROUP BY b.id ORDER BY b.id
-    """).fetchall()
-    assert cached == sums
 
 
 def test_an_outcome_becomes_a_result_and_a_receipt_and_the_last_ends_the_batch(database: psycopg.Connection) -> None:

@@ -2,21 +2,17 @@
 
 import json
 import random
-from typing import Any, LiteralString
-from uuid import UUID
+from typing import Any
 
 import psycopg
 import pytest
-from werkzeug.test import TestResponse
 
-from common import files, ids
-from common.output_lines import line
+from common import files
 from tests import work
-from tests.databases import one
+from tests.exact import check_files, expected, file_id
 from tests.web_client import WebClient
-from tests.work import take
+from tests.work import all_claims, take
 from worker import claims, closing, ingest
-from worker.claims import Claim
 from worker.outcomes import record
 
 ANSWERS = (
@@ -48,56 +44,6 @@ ERROR_BODIES = (
     b" ",
 )
 REQUEST_IDS = (None, "", "req_1", 'quo"ted \\ \u00e4')
-
-
-def expected(database: psycopg.Connection, batch_id: UUID, succeeded: bool) -> list[bytes]:
-    query: LiteralString = """
-        SELECT r.seq, j.custom_id, r.status_code, r.request_id, r.body, r.error_code, r.error_message
-        FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.seq = r.seq
-        WHERE r.batch_id = %s AND (r.outcome = 'succeeded') = %s ORDER BY r.seq
-    """
-    return [line(batch_id, *row) for row in database.execute(query, [batch_id, succeeded])]
-
-
-def file_id(database: psycopg.Connection, batch_id: UUID, succeeded: bool) -> str:
-    column: LiteralString = "output_file_id" if succeeded else "error_file_id"
-    (found,) = one(database, "SELECT " + column + " FROM batches WHERE id = %s", batch_id)
-    assert isinstance(found, UUID)
-    return ids.show("file-", found)
-
-
-def content(web: WebClient, database: psycopg.Connection, batch_id: UUID, **query: int) -> TestResponse:
-    return web.get(f"/v1/files/{file_id(database, batch_id, True)}/content", **query)
-
-
-def check_files(web: WebClient, database: psycopg.Connection, batch_id: UUID) -> None:
-    """Of a batch that has ended: both files hold a line for each of their rows, and every size told is the true one."""
-    for succeeded in (True, False):
-        shown, lines = file_id(database, batch_id, succeeded), expected(database, batch_id, succeeded)
-        if not lines:
-            assert web.get(f"/v1/files/{shown}").status_code == 404
-            continue
-        found = web.get(f"/v1/files/{shown}/content")
-        assert found.status_code == 200
-        assert found.data == b"".join(lines)
-        assert found.headers["X-Incomplete"] == "false"
-        assert int(found.headers["X-Last-Line"]) == len(lines)
-        assert int(found.headers["Content-Length"]) == len(found.data)
-        assert web.get(f"/v1/files/{shown}").get_json()["bytes"] == len(found.data)
-        parsed = [json.loads(text) for text in found.data.splitlines()]
-        assert len(parsed) == len(lines)
-        assert all(row["error"] is None or row["response"] is None for row in parsed)
-        for offset in (1, len(lines) // 2, len(lines), len(lines) + 1, 2**31 - 1):
-            part = web.get(f"/v1/files/{shown}/content", offset=offset)
-            assert part.data == b"".join(lines[offset:])
-            assert int(part.headers["X-Last-Line"]) == len(lines)
-
-
-def all_claims(rows: int = 7) -> list[Claim]:
-    found: list[Claim] = []
-    while taken := take(rows=rows):
-        found += taken
-    return found
 
 
 def test_whatever_a_provider_answers_becomes_one_line_of_the_size_that_was_counted(

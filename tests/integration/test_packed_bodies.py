@@ -15,26 +15,17 @@ from bench.memory import Growth
 from local.stack import Stack
 from tests.conftest import MAX_UPLOAD_BYTES, MIB, NewCustomer
 from tests.customer import Customer, answer, refusal
+from tests.multipart import BOUNDARY, MULTIPART, form
 
 JOB = json.dumps({"model": "sim", "prompt": "Say hello to Ada"}).encode()
 CSV = b"text,more\nhello,there\ngood,bye\n"
-BOUNDARY = "a-boundary-of-some-length"
 MAX_BODY_BYTES = 4 * MIB
 MAX_GROWTH_MIB = 64
-
-
-def form(content: bytes, **fields: str) -> bytes:
-    """A multipart form with a file."""
-    disposition = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
-    parts = [f'{disposition}"{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
-    parts += [f'{disposition}"file"; filename="rows.csv"\r\n\r\n'.encode(), content, f"\r\n--{BOUNDARY}--\r\n".encode()]
-    return b"".join(parts)
 
 
 CSV_FORM = form(CSV, model="sim", prompt="About {{text}}")
 JSONL_FORM = form(b'{"custom_id": "a"}\n', purpose="batch")
 JSON = "application/json"
-MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def send(

@@ -12,10 +12,9 @@ from common import batches, ids, queue
 from common.errors import Conflict
 from tests import work
 from tests.databases import one
-from tests.integration.test_outcomes import check_counters_are_sums
-from tests.integration.test_output_files import all_claims, check_files, content
+from tests.exact import check_exact, file_id
 from tests.web_client import WebClient, refused
-from tests.work import take
+from tests.work import all_claims, take
 from worker import claims, closing, retention, retrying, sweep
 from worker.outcomes import record
 
@@ -24,8 +23,18 @@ def retry(web: WebClient, batch_id: UUID) -> TestResponse:
     return web.post(f"/v1/batches/{ids.show('batch_', batch_id)}/retry")
 
 
+def run_again(web: WebClient, batch_id: UUID) -> None:
+    """Retries the batch and does the worker's part of it at once."""
+    assert retry(web, batch_id).status_code == 200
+    retrying.retry(batch_id)
+
+
 def cancel(web: WebClient, batch_id: UUID) -> TestResponse:
     return web.post(f"/v1/batches/{ids.show('batch_', batch_id)}/cancel")
+
+
+def content(web: WebClient, database: psycopg.Connection, batch_id: UUID, **query: int) -> TestResponse:
+    return web.get(f"/v1/files/{file_id(database, batch_id, True)}/content", **query)
 
 
 def make(web: WebClient, rows: int) -> UUID:
@@ -36,19 +45,6 @@ def finish(kinds: list[str], **fields: object) -> None:
     """Runs all that is pending; each row ends as `kinds` has it."""
     for claim in all_claims():
         record([work.outcome(claim, job.seq, kinds[job.seq], **fields) for job in claim.jobs])
-
-
-def check_exact(web: WebClient, database: psycopg.Connection, batch_id: UUID) -> None:
-    """Of a batch that has ended: one result for each row, counters that are sums, no claim, files of the size told."""
-    assert one(database, "SELECT returned, cursor = total, retrying FROM batches WHERE id = %s", batch_id) == (
-        0, True, False,
-    )  # fmt: skip
-    query = "SELECT count(*), count(DISTINCT r.seq), max(b.total) FROM batches b JOIN results r ON r.batch_id = b.id"
-    counted = one(database, query + " WHERE b.id = %s", batch_id)
-    assert len(set(counted)) == 1
-    assert one(database, "SELECT count(*) FROM claims WHERE batch_id = %s", batch_id) == (0,)
-    check_counters_are_sums(database)
-    check_files(web, database, batch_id)
 
 
 def test_rows_that_failed_or_never_ran_run_again_and_nothing_else_does(
@@ -97,8 +93,7 @@ def test_a_batch_may_be_retried_until_every_row_has_succeeded(web: WebClient, da
         check_exact(web, database, batch_id)
         if web.batch(batch_id)["counts"]["failed"] == 0:
             break
-        assert retry(web, batch_id).status_code == 200
-        retrying.retry(batch_id)
+        run_again(web, batch_id)
     assert one(database, "SELECT count(*) FROM usage_records") == (60,)
     assert refused(retry(web, batch_id), 409)["message"] == "The batch has no row that could run again."
 
@@ -171,8 +166,7 @@ def test_a_retry_that_is_stopped_in_the_middle_ends_and_may_be_retried_again(
 ) -> None:
     batch_id = make(web, 60)
     finish(["succeeded" if seq % 3 else "failed" for seq in range(60)])
-    retry(web, batch_id)
-    retrying.retry(batch_id)
+    run_again(web, batch_id)
     (running,) = take(rows=4)
     record(work.outcomes(running)[:2])
     if state == "cancelling":
@@ -188,8 +182,7 @@ def test_a_retry_that_is_stopped_in_the_middle_ends_and_may_be_retried_again(
     closing.close(batch_id)
     assert web.batch(batch_id)["status"] == outcome
     check_exact(web, database, batch_id)
-    retry(web, batch_id)
-    retrying.retry(batch_id)
+    run_again(web, batch_id)
     finish(["succeeded"] * 60)
     assert web.batch(batch_id)["counts"]["succeeded"] == 60
     check_exact(web, database, batch_id)
@@ -230,8 +223,7 @@ def test_a_workers_outcomes_from_before_the_retry_are_not_written_after_it(
 def test_a_lost_workers_rows_of_a_retry_come_back(web: WebClient, database: psycopg.Connection) -> None:
     batch_id = make(web, 40)
     finish(["failed" if seq % 4 == 0 else "succeeded" for seq in range(40)])
-    retry(web, batch_id)
-    retrying.retry(batch_id)
+    run_again(web, batch_id)
     (claim,) = take(rows=100)
     assert len(claim.jobs) == 10
     record(work.outcomes(claim)[3:6])
@@ -249,8 +241,7 @@ def test_a_row_that_has_its_receipt_but_no_answer_is_not_paid_for_twice(
     (claim,) = take()
     unstored = work.outcome(claim, 0, "failed", error_code="unrecordable_answer", usage=work.USAGE, price=work.PRICE)
     record([unstored, work.outcome(claim, 1, "failed")])
-    assert retry(web, batch_id).status_code == 200
-    retrying.retry(batch_id)
+    run_again(web, batch_id)
     (again,) = all_claims()
     assert [job.seq for job in again.jobs] == [1]
     record(work.outcomes(again))
@@ -308,8 +299,7 @@ def test_failures_that_lie_far_apart_in_a_large_batch_are_claimed_in_small_steps
         "ANALYZE",
     ):
         database.execute(statement, {"rows": rows, "apart": apart})
-    assert retry(web, batch_id).status_code == 200
-    retrying.retry(batch_id)
+    run_again(web, batch_id)
     failed = list(range(0, rows, apart))
     assert one(database, "SELECT returned, failed FROM batches") == (len(failed), 0)
     assert one(database, "SELECT max(end_seq - first_seq) <= %s FROM claims", retrying.ROWS_PER_RANGE) == (True,)
