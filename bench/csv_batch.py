@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bench.figures import Figure
-from bench.memory import Growth
+from bench.memory import Growth, batch_figures
 from bench.reviews import reviews_csv
 from bench.rig import Rig, scaled, started, tell
 from bench.sql_results import write_results
@@ -17,7 +17,6 @@ from bench.sql_results import write_results
 ROWS = 200_000
 WARM_UP_ROWS = 2_000
 ASKED_RATIO = 0.3
-ASKED_GROWTH_MIB = 150
 # No answer comes before the worker is killed: only reading the input is measured.
 MODEL = "sim-latency-600s"
 READ_BYTES = 64 * 1024
@@ -60,15 +59,8 @@ def csv_batch() -> list[Figure]:
             baseline=bare,
             ratio_at_least=ASKED_RATIO,
         ),
-        _growth("web, upload", reading.of("web")),
-        _growth("worker, ingest", reading.of("worker")),
-        _growth("ingest process, all of it", reading.of("worker child")),
-        _growth("web, download", sending.of("web")),
+        *batch_figures("csv", reading, sending),
     ]
-
-
-def _growth(name: str, mebibytes: float) -> Figure:
-    return Figure(f"csv: growth of RSS, {name}", mebibytes, "MiB", value_below=ASKED_GROWTH_MIB)
 
 
 def _warm_up(rig: Rig) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bench.figures import Figure
-from bench.memory import Growth
+from bench.memory import Growth, batch_figures
 from bench.reviews import reviews
 from bench.rig import Rig, scaled, started, tell
 from bench.sql_results import write_results
@@ -17,7 +17,6 @@ ROWS = 1_000_000
 WARM_UP_ROWS = 2_000
 ASKED_RATIO = 0.4
 ASKED_ROWS_PER_SECOND = 30_000
-ASKED_GROWTH_MIB = 150
 # No answer comes before the worker is killed: only reading the input is measured.
 MODEL = "sim-latency-600s"
 ENDPOINT = "/v1/chat/completions"
@@ -56,15 +55,8 @@ def jsonl_batch() -> list[Figure]:
             "rows/s",
             value_at_least=ASKED_ROWS_PER_SECOND,
         ),
-        _growth("web, upload", reading.of("web")),
-        _growth("worker, ingest", reading.of("worker")),
-        _growth("ingest process, all of it", reading.of("worker child")),
-        _growth("web, download", sending.of("web")),
+        *batch_figures("jsonl", reading, sending),
     ]
-
-
-def _growth(name: str, mebibytes: float) -> Figure:
-    return Figure(f"jsonl: growth of RSS, {name}", mebibytes, "MiB", value_below=ASKED_GROWTH_MIB)
 
 
 def _warm_up(rig: Rig, requests: Path) -> None:

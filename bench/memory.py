@@ -6,10 +6,13 @@ from typing import Self
 
 import psutil
 
+from bench.figures import Figure
+
 POLL_SECONDS = 0.02
 # A new child appears within this time of its start.
 LOOK_SECONDS = 0.25
 MIB = 2**20
+ASKED_GROWTH_MIB = 150
 
 
 class Growth:
@@ -68,6 +71,21 @@ class Growth:
                 continue
             for process in found:
                 self._names.setdefault(process, name if first else f"{name} child")
+
+
+def batch_figures(name: str, reading: Growth, sending: Growth) -> list[Figure]:
+    """The memory that a batch takes: `reading` watched web and worker until it was in_progress, `sending` web while its
+    results were downloaded."""
+    grown = {
+        "web, upload": reading.of("web"),
+        "worker, ingest": reading.of("worker"),
+        "ingest process, all of it": reading.of("worker child"),
+        "web, download": sending.of("web"),
+    }
+    return [
+        Figure(f"{name}: growth of RSS, {what}", mebibytes, "MiB", value_below=ASKED_GROWTH_MIB)
+        for what, mebibytes in grown.items()
+    ]
 
 
 def _rss(process: psutil.Process) -> int:
