@@ -2,11 +2,13 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import httpx2
+from werkzeug.datastructures import Headers
 
 from tests.waiting import wait_for
 
@@ -100,9 +102,13 @@ def answer(response: httpx2.Response) -> dict[str, Any]:
 def refusal(response: httpx2.Response, status: int) -> dict[str, Any]:
     """The error of a refused request, after checking that it has the one shape that every error has."""
     assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"].startswith("req_")
-    body = response.json()
+    return error_in(response.headers, response.json())
+
+
+def error_in(headers: Mapping[str, str] | Headers, body: dict[str, Any]) -> dict[str, Any]:
+    """The error of such an answer."""
+    assert headers["content-type"] == "application/json"
+    assert headers["x-request-id"].startswith("req_")
     assert set(body) == {"error"}
     error: dict[str, Any] = body["error"]
     assert set(error) == {"message", "type", "param", "code"}

@@ -9,6 +9,7 @@ from uuid import UUID
 from werkzeug.test import TestResponse
 
 from common import accounts, ids, keys
+from tests.customer import error_in
 
 
 class WebClient:
@@ -58,10 +59,4 @@ def own_logging() -> Iterator[None]:
 def refused(response: TestResponse, status: int) -> dict[str, Any]:
     """The error of a refused request, after checking its shape."""
     assert response.status_code == status, response.text
-    assert response.headers["x-request-id"].startswith("req_")
-    body = response.get_json()
-    assert set(body) == {"error"}
-    error: dict[str, Any] = body["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"]
-    return error
+    return error_in(response.headers, response.get_json())
