@@ -135,7 +135,7 @@ def list_page(
 
 
 def delete(account_id: UUID, file_id: str) -> None:
-    """The file is gone at once for its customer; the sweep deletes what is stored, once no ingest needs it any more.
+    """The file is gone at once for its customer; retention deletes what is stored, once no ingest needs it any more.
     Raises NotFound."""
     file = get(account_id, file_id)
     with as_account(account_id) as connection:

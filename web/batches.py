@@ -1,6 +1,6 @@
 """/v1/batches: many jobs submitted together."""
 
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
@@ -14,6 +14,7 @@ from common.intake import Intake
 from common.plans import PLANS
 from web import downloads, forms, render, uploads
 from web.auth import caller, requires
+from web.uploads import Upload
 
 blueprint = Blueprint("batches", __name__, url_prefix="/batches")
 
@@ -68,19 +69,17 @@ def _options(form: forms.CreateBatch, kind: Literal["jsonl", "inline"]) -> Optio
 
 
 def _create_from_csv() -> UUID:
-    upload = uploads.one_file(CSV_CURE)
-    form, csv_input, content = _read_csv()
-    filename = uploads.filename(upload, "upload.csv")
-    return batches.create_from_csv(caller(), form.model, csv_input, filename, content, form.metadata)
+    upload, form, csv_input = _read_csv()
+    return batches.create_from_csv(caller(), form.model, csv_input, upload.filename, upload.content, form.metadata)
 
 
-def _read_csv() -> tuple[forms.CsvBatch, CsvInput, BinaryIO]:
-    content = cast(BinaryIO, uploads.one_file(CSV_CURE).stream)
+def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
+    upload = uploads.one_file(CSV_CURE, "upload.csv")
     form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS))
-    csv_input = CsvInput(csv_dialect.detect(content), form.prompt, form.system, form.body_fields())
+    csv_input = CsvInput(csv_dialect.detect(upload.content), form.prompt, form.system, form.body_fields())
     # Made here for its errors alone: ingest makes it again where the rows are.
     csv_input.body_template(form.model)
-    return form, csv_input, content
+    return upload, form, csv_input
 
 
 @blueprint.post("/estimate")
@@ -104,9 +103,9 @@ def _intake() -> tuple[Intake, str]:
 
 
 def _csv_intake() -> tuple[Intake, str]:
-    form, csv_input, content = _read_csv()
+    upload, form, csv_input = _read_csv()
     intake = batch_source.intake(
-        batch_source.sent(content),
+        batch_source.sent(upload.content),
         plan=caller().plan,
         endpoint=CHAT,
         model=form.model,

@@ -1,4 +1,4 @@
-"""A batch's rows as a file, streamed from the rows themselves."""
+"""What is downloaded: uploaded files as they came, and a batch's rows as files, streamed from the rows themselves."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,10 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charse
 CHUNK_BYTES = 64 * 1024
 
 
-def stored(file: File) -> Response:
-    """An uploaded file as it came."""
-    if file.storage_key is None:
-        raise NotFound(f"The file {file.shown_id} is not stored.", param="file_id")
+def stored(file: File, key: str) -> Response:
+    """An uploaded file as it came; `key` is its own."""
     try:
-        content = storage.open_content(file.storage_key)
+        content = storage.open_content(key)
     except FileNotFoundError:
         # Deleted since its row was read.
         raise NotFound(f"The file {file.shown_id} is no longer stored.", param="file_id") from None

@@ -1,7 +1,7 @@
 """/v1/files: inputs, and the outputs and errors of batches."""
 
 from datetime import timedelta
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -18,12 +18,11 @@ blueprint = Blueprint("files", __name__, url_prefix="/files")
 @requires("files")
 def create() -> Response:
     """Stores an input file, sent as a multipart form."""
-    upload = uploads.one_file("the file goes into 'file'.")
+    upload = uploads.one_file("the file goes into 'file'.", "upload.jsonl")
     form = forms.parse(forms.UploadFile, _fields())
     seconds = form.expires_after.seconds if form.expires_after is not None else None
     expires_after = timedelta(seconds=seconds) if seconds is not None else None
-    content, filename = cast(BinaryIO, upload.stream), uploads.filename(upload, "upload.jsonl")
-    return jsonify(render.file(files.create(caller(), filename, content, expires_after)))
+    return jsonify(render.file(files.create(caller(), upload.filename, upload.content, expires_after)))
 
 
 def _fields() -> dict[str, Any]:
@@ -58,7 +57,7 @@ def content(file_id: str) -> Response:
     """What is stored, or the lines of a batch; of one that runs, the finished beginning."""
     file = _get(file_id)
     if file.storage_key is not None:
-        return downloads.stored(file)
+        return downloads.stored(file, file.storage_key)
     return downloads.lines(caller().account_id, file, forms.whole_number("offset", default=0))
 
 

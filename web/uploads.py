@@ -1,10 +1,10 @@
 """Reading multipart forms: one file and some fields."""
 
 from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
 
 from flask import request
-from werkzeug.datastructures import FileStorage
 
 from common import json_text
 from common.errors import InvalidRequest
@@ -12,7 +12,15 @@ from common.errors import InvalidRequest
 MAX_FILENAME_CHARACTERS = 255
 
 
-def one_file(cure: str) -> FileStorage:
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of a form, and the name that the customer gave it."""
+
+    content: BinaryIO
+    filename: str
+
+
+def one_file(cure: str, default_filename: str) -> Upload:
     """The one file of the form, in the field `file`. Raises InvalidRequest."""
     if request.mimetype != "multipart/form-data":
         raise InvalidRequest(f"Send a multipart form: {cure}", param="file")
@@ -22,7 +30,14 @@ def one_file(cure: str) -> FileStorage:
     uploads = request.files.getlist("file")
     if len(uploads) != 1:
         raise InvalidRequest(f"Send one file in the field 'file': {cure}", param="file", code="missing")
-    return uploads[0]
+    content = cast(BinaryIO, uploads[0].stream)
+    return Upload(content, _storable(uploads[0].filename or "") or default_filename)
+
+
+def _storable(filename: str) -> str:
+    """The name without what cannot be stored or shown."""
+    name = filename.encode("utf-8", "replace").decode()
+    return "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:]
 
 
 def fields(json_fields: Collection[str]) -> dict[str, Any]:
@@ -41,9 +56,3 @@ def _json_or_text(value: str) -> Any:
         return json_text.loads(value)
     except ValueError:
         return value
-
-
-def filename(upload: FileStorage, default: str) -> str:
-    """The name the customer gave, without what cannot be stored or shown."""
-    name = (upload.filename or default).encode("utf-8", "replace").decode()
-    return "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:] or default
