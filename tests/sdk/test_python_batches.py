@@ -104,7 +104,7 @@ def test_rows_that_fail_are_in_the_error_file_and_the_others_in_the_output(sdk: 
     assert custom_ids(failed) == ["row-1", "row-3", "row-5"]
     assert [line["response"]["status_code"] for line in failed] == [400, 404, 400]
     for line in failed:
-        # An answer of the model service is a response, also where it is an error: `error` is for rows without one.
+        # An answer of the provider is a response, also where it is an error: `error` is for rows without one.
         assert line["error"] is None
         assert line["response"]["body"]["error"]["message"]
 

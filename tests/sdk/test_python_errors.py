@@ -104,7 +104,7 @@ def test_the_address_may_leave_out_the_version(sdk: OpenAI, new_sdk: NewSdk) -> 
     file_id = upload(unversioned, jsonl(requests(["sim"] * 3)))
     assert unversioned.files.retrieve(file_id) == sdk.files.retrieve(file_id)
     assert file_id in [file.id for file in unversioned.files.list(limit=2)]
-    # What a batch and its rows call keeps its version: it is a path of the model service.
+    # What a batch and its rows call keeps its version: it is a path of the provider.
     created = unversioned.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
     batch = ended(unversioned, created)
     assert batch == sdk.batches.retrieve(created.id)
