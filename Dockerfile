@@ -22,7 +22,7 @@ COPY common common
 COPY migrations migrations
 COPY web web
 COPY worker worker
-COPY wsgi.py worker.py ./
+COPY wsgi.py worker.py plans.toml ./
 COPY local/prices.toml local/prices.toml
 USER batchyard
 VOLUME /var/lib/batchyard/files

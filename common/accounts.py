@@ -6,10 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids
+from common import ids, plans
 from common.database import owner_engine
 from common.errors import InvalidRequest, NotFound
-from common.plans import PLANS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,7 @@ def create(name: str, plan: str) -> Account:
     """A new account on a plan. Raises InvalidRequest for an empty name or an unknown plan."""
     if not name.strip():
         raise InvalidRequest("The account's name is empty: give it one.", param="name")
-    if plan not in PLANS:
-        raise InvalidRequest(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.", param="plan")
+    plans.get(plan)
     with owner_engine().begin() as connection:
         row = connection.execute(_INSERT, {"id": ids.new_id(), "name": name.strip(), "plan": plan}).one()
     return Account(**row._mapping)

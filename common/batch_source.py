@@ -10,7 +10,7 @@ from common.batch_input import CsvInput
 from common.errors import LineError
 from common.input_rows import InputRow
 from common.intake import Intake
-from common.plans import PLANS
+from common.plans import Plan
 
 # Gives the input from its start, each time it is called.
 OpenInput = Callable[[], AbstractContextManager[BinaryIO]]
@@ -19,7 +19,7 @@ OpenInput = Callable[[], AbstractContextManager[BinaryIO]]
 def intake(
     open_input: OpenInput,
     *,
-    plan: str,
+    limits: Plan,
     endpoint: str,
     model: str | None = None,
     csv_input: dict[str, Any] | None = None,
@@ -33,8 +33,8 @@ def intake(
         read = partial(csv_jobs.read, csv_input=parsed, model=model)
         ids_unique = not parsed.names_rows
     else:
-        read = partial(jsonl_rows.read, endpoint=endpoint, is_allowed=partial(models.is_allowed, plan))
-    return Intake(partial(_rows, open_input, read), PLANS[plan].max_rows, plan, skip, ids_unique)
+        read = partial(jsonl_rows.read, endpoint=endpoint, is_allowed=partial(models.is_allowed, limits))
+    return Intake(partial(_rows, open_input, read), limits.max_rows, limits.name, skip, ids_unique)
 
 
 def _rows(open_input: OpenInput, read: Callable[[BinaryIO], Iterator[InputRow]]) -> Iterator[InputRow]:

@@ -14,7 +14,6 @@ from common import ids, storage
 from common.database import as_account
 from common.errors import NotFound, TooLarge
 from common.keys import Caller
-from common.plans import PLANS
 
 Shows = Literal["outputs", "errors"]
 
@@ -52,7 +51,7 @@ def store(caller: Caller, content: BinaryIO) -> Iterator[Stored]:
     """Puts content into storage, where it stays if the row that names it is written meanwhile. Raises TooLarge when the
     caller's plan does not take so much in one file."""
     size = content.seek(0, 2)
-    limit = PLANS[caller.plan].max_file_bytes
+    limit = caller.limits.max_file_bytes
     if size > limit:
         message = f"The file has {size:,} bytes; the plan {caller.plan} takes {limit:,} in a file: split it."
         raise TooLarge(message, param="file", code="file_too_large")
@@ -84,7 +83,7 @@ def insert(
         "filename": filename,
         "bytes": stored.bytes,
         "storage_key": stored.key,
-        "seconds": (expires_after or PLANS[caller.plan].retention).total_seconds(),
+        "seconds": (expires_after or caller.limits.retention).total_seconds(),
     }
     connection.execute(_INSERT, parameters)
     return file_id

@@ -13,9 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids
+from common import ids, plans
 from common.database import owner_engine, web_engine
-from common.errors import AuthenticationFailed, InvalidRequest, NotFound
+from common.errors import AuthenticationFailed, InvalidRequest, NotFound, PermissionDenied
+from common.plans import Plan
 from common.settings import settings
 
 SCOPES = ("jobs", "batches", "files", "webhooks", "usage", "keys", "admin")
@@ -26,12 +27,21 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request comes from: the key and its account."""
+    """Who a request comes from: the key and its account, with the limits that apply to it. `hard_cap` is nano-dollars
+    in a billing period; the period is the current one."""
 
     key_id: UUID
     account_id: UUID
-    plan: str
+    limits: Plan
     scopes: tuple[str, ...]
+    hard_cap: int | None
+    period_start: datetime
+    period_end: datetime
+
+    @property
+    def plan(self) -> str:
+        """The plan's name."""
+        return self.limits.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,8 @@ def create(
 
 
 def authenticate(key: str) -> Caller:
-    """The caller behind a key. Raises AuthenticationFailed for an unknown, revoked or expired key, or none at all."""
+    """The caller behind a key. Raises AuthenticationFailed for an unknown, revoked or expired key, or none at all,
+    and PermissionDenied for a suspended account's."""
     prefix, _, secret = key.rpartition("_")
     row = None
     if len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable():
@@ -89,7 +100,10 @@ def authenticate(key: str) -> Caller:
         raise AuthenticationFailed(
             "The API key is unknown, revoked or expired: send a valid one.", code="invalid_api_key"
         )
-    return Caller(row.id, row.account_id, row.plan, tuple(row.scopes))
+    if row.state != "active":
+        raise PermissionDenied("This account is suspended: its operator can resume it.", code="account_suspended")
+    limits = plans.with_overrides(row.plan, row.overrides)
+    return Caller(row.id, row.account_id, limits, tuple(row.scopes), row.hard_cap, row.period_start, row.period_end)
 
 
 def list_of(account_id: UUID) -> list[KeyRecord]:

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from common.database import web_engine
 from common.errors import NotFound
-from common.plans import PLANS
+from common.plans import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Model:
     created: int
 
 
-def is_allowed(plan: str, model: str) -> bool:
+def is_allowed(plan: Plan, model: str) -> bool:
     """Whether this plan's customers may ask for the model. Whether it exists the provider says, at the first call."""
-    return any(stands_for(name, model) for name in PLANS[plan].models)
+    return any(stands_for(name, model) for name in plan.models)
 
 
 def stands_for(name: str, model: str) -> bool:
@@ -29,14 +29,14 @@ def stands_for(name: str, model: str) -> bool:
     return model.startswith(name[:-1]) if name.endswith("*") else model == name
 
 
-def list_all(plan: str) -> Sequence[Model]:
+def list_all(plan: Plan) -> Sequence[Model]:
     """The provider's models that the plan allows, by name."""
     with web_engine().begin() as connection:
         found = [Model(*row) for row in connection.execute(_LIST)]
     return [model for model in found if is_allowed(plan, model.id)]
 
 
-def get(plan: str, model_id: str) -> Model:
+def get(plan: Plan, model_id: str) -> Model:
     """Raises NotFound, also for a model that the plan does not allow."""
     for model in list_all(plan):
         if model.id == model_id:

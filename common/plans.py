@@ -1,35 +1,112 @@
-"""The plans as data: what an account may do, and how its work is weighed against others'."""
+"""The plans: what an account may do, and how its work is weighed against others'. They are data, read from one file."""
 
-from dataclasses import dataclass
+import sys
+import tomllib
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common import json_text
+from common.errors import InvalidRequest
+from common.settings import settings
+
+OWN_FILE = Path(__file__).parent.parent / "plans.toml"
+
+Count = Annotated[int, Field(ge=1, le=2**53)]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a plan gives.
+class Plan(BaseModel):
+    """What a plan gives; plans.toml says what each value means. An account's own values are the plan's, or those that
+    its overrides put in their place."""
 
-    `weight` is its share of the workers' attention. `max_rows` bounds one batch and `max_file_bytes` one file. Files,
-    and the jobs and results of batches that have ended, are kept for `retention_days`. `models` are names a customer
-    may ask for; one that ends in * stands for all that begin so.
-    """
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    name: str
-    weight: int
-    max_rows: int
-    max_file_bytes: int
-    retention_days: int
-    models: tuple[str, ...] = ("*",)
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    weight: Annotated[int, Field(ge=1, le=1_000)]
+    key_requests_per_minute: Count
+    key_requests_per_day: Count
+    requests_per_minute: Count
+    requests_per_day: Count
+    tokens_per_month: Count
+    max_queued_tokens: Count
+    max_running_jobs: Count
+    max_rows: Annotated[int, Field(ge=1, le=100_000_000)]
+    max_file_bytes: Count
+    max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
+    max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
+    retention_days: Annotated[int, Field(ge=1, le=3_650)]
+    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 
     @property
     def retention(self) -> timedelta:
         return timedelta(days=self.retention_days)
 
 
-PLANS = {
-    plan.name: plan
-    for plan in (
-        Plan("free", weight=1, max_rows=10_000, max_file_bytes=100 * 2**20, retention_days=7),
-        Plan("pro", weight=3, max_rows=250_000, max_file_bytes=2**30, retention_days=30),
-        Plan("team", weight=6, max_rows=2_000_000, max_file_bytes=2 * 2**30, retention_days=90),
-    )
-}
+# Whose weight counts is a matter between plans; everything else an account may have its own value of.
+OVERRIDABLE = frozenset(Plan.model_fields) - {"name", "weight"}
+
+
+def read(path: Path) -> dict[str, Plan]:
+    """The plans of a TOML file, a table for each. Raises ValueError naming the plan and the value that is wrong."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"PLANS_FILE {path}: {error}") from error
+    if not tables:
+        raise ValueError(f"PLANS_FILE {path}: it has no plan")
+    found = {}
+    for name, table in tables.items():
+        try:
+            found[name] = Plan.model_validate((table if isinstance(table, dict) else {"": table}) | {"name": name})
+        except ValidationError as error:
+            field, reason = _first_problem(error)
+            raise ValueError(f"PLANS_FILE {path}: [{name}] {field}: {reason}") from None
+    return found
+
+
+@lru_cache(maxsize=1)
+def plans() -> dict[str, Plan]:
+    """The plans of this process. Exits with status 2, saying what is wrong, when the file does not hold."""
+    try:
+        return read(Path(settings().plans_file or OWN_FILE))
+    except ValueError as error:
+        print(f"setting {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def get(name: str) -> Plan:
+    """Raises InvalidRequest for a plan that there is not."""
+    try:
+        return plans()[name]
+    except KeyError:
+        raise InvalidRequest(f"There is no plan {name!r}: choose one of {', '.join(plans())}.", param="plan") from None
+
+
+def with_overrides(name: str, overrides: Mapping[str, Any]) -> Plan:
+    """The plan with an account's own values. Raises InvalidRequest naming one that cannot be."""
+    if not overrides:
+        return get(name)
+    return _overridden(name, json_text.dumps(overrides))
+
+
+@lru_cache(maxsize=1024)
+def _overridden(name: str, overrides: bytes) -> Plan:
+    values = json_text.loads(overrides)
+    for field in values:
+        if field not in OVERRIDABLE:
+            allowed = ", ".join(sorted(OVERRIDABLE))
+            raise InvalidRequest(f"{field!r} is no limit that an account may have: {allowed}.", param=f"limits.{field}")
+    try:
+        return Plan.model_validate(get(name).model_dump() | values)
+    except ValidationError as error:
+        field, reason = _first_problem(error)
+        raise InvalidRequest(f"limits.{field}: {reason}.", param=f"limits.{field}") from None
+
+
+def _first_problem(error: ValidationError) -> tuple[str, str]:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, problem["loc"])), problem["msg"]

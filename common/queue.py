@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
 
-from common.plans import PLANS
+from common.plans import Plan, plans
 from common.settings import settings
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,10 @@ def plan_queue(plan: str) -> str:
     return f"plan-{plan}"
 
 
-PLAN_QUEUES = {plan_queue(plan.name): plan for plan in PLANS.values()}
+@lru_cache(maxsize=1)
+def plan_queues() -> dict[str, Plan]:
+    """The plans by the names of their queues."""
+    return {plan_queue(plan.name): plan for plan in plans().values()}
 
 
 @lru_cache(maxsize=8)

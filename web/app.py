@@ -7,6 +7,7 @@ import uuid
 from flask import Flask, Response, g, request
 
 from common import logs
+from common.plans import plans
 from common.settings import settings
 from web import batches, cli, errors, files, health, jobs, models, request_body
 from web.multipart import UploadRequest
@@ -17,6 +18,7 @@ log = logging.getLogger("web.access")
 def create_app() -> Flask:
     """The app, with its settings checked."""
     logs.configure()
+    plans()
     app = Flask("batchyard")
     app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = settings().max_upload_bytes

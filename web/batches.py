@@ -11,7 +11,6 @@ from common.batches import Options
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
-from common.plans import PLANS
 from web import downloads, forms, render, uploads
 from web.auth import caller, requires
 from web.uploads import Upload
@@ -88,7 +87,7 @@ def estimate() -> Response:
     """What a batch would be, with all its errors; sent as for its creation."""
     intake, endpoint = _intake() if request.mimetype == "application/json" else _csv_intake()
     found = estimates.estimate(caller().account_id, intake, endpoint)
-    return jsonify(render.estimate(found, PLANS[caller().plan]))
+    return jsonify(render.estimate(found, caller().limits))
 
 
 def _intake() -> tuple[Intake, str]:
@@ -99,14 +98,14 @@ def _intake() -> tuple[Intake, str]:
         file = files.get(caller().account_id, form.input_file_id or "", "input_file_id")
         open_input = batch_source.stored(file.storage_key)
     skip = form.on_error == "skip"
-    return batch_source.intake(open_input, plan=caller().plan, endpoint=form.endpoint, skip=skip), form.endpoint
+    return batch_source.intake(open_input, limits=caller().limits, endpoint=form.endpoint, skip=skip), form.endpoint
 
 
 def _csv_intake() -> tuple[Intake, str]:
     upload, form, csv_input = _read_csv()
     intake = batch_source.intake(
         batch_source.sent(upload.content),
-        plan=caller().plan,
+        limits=caller().limits,
         endpoint=CHAT,
         model=form.model,
         csv_input=csv_input.to_json(),

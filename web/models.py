@@ -13,17 +13,17 @@ blueprint = Blueprint("models", __name__, url_prefix="/models")
 @blueprint.get("")
 @requires("jobs")
 def list_models() -> Response:
-    return jsonify({"object": "list", "data": [render.model(model) for model in models.list_all(caller().plan)]})
+    return jsonify({"object": "list", "data": [render.model(model) for model in models.list_all(caller().limits)]})
 
 
 @blueprint.get("/<path:model_id>")
 @requires("jobs")
 def get(model_id: str) -> Response:
-    return jsonify(render.model(models.get(caller().plan, model_id)))
+    return jsonify(render.model(models.get(caller().limits, model_id)))
 
 
 @blueprint.delete("/<path:model_id>")
 @requires("jobs")
 def delete(model_id: str) -> Response:
-    models.get(caller().plan, model_id)
+    models.get(caller().limits, model_id)
     raise PermissionDenied("The models are the provider's: they cannot be deleted here.", param="model")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from common import ids
 from common.database import owner_engine
-from common.plans import PLANS
+from common.plans import plans
 from worker.endings import STOPPED_BY_STATE, Stopped
 
 LEASE_SECONDS = 20
@@ -119,7 +119,7 @@ def _with_jobs(connection: Connection, leased: Sequence[Any]) -> list[Claim]:
 
 def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     tokens = sum(len(job.body) // BYTES_PER_TOKEN + ASSUMED_OUTPUT_TOKENS for claim in claims for job in claim.jobs)
-    return tokens / PLANS[plan].weight
+    return tokens / plans()[plan].weight
 
 
 def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Stopped | None]:
@@ -228,8 +228,8 @@ _LEASE_FRESH = text(f"""
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
             b.account_id, b.api_key_id, b.endpoint, b.model, b.kind
     ), leased AS (
-        INSERT INTO claims (id, batch_id, first_seq, end_seq, pending, state, worker, lease_until)
-        SELECT claim_id, id, first_seq, end_seq, end_seq - first_seq, 'leased', :worker,
+        INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
+        SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', :worker,
             clock_timestamp() + make_interval(secs => :seconds)
         FROM taken RETURNING id, fence, pending
     )

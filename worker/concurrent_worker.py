@@ -18,7 +18,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker.base import WorkerStatus
 
-from common.queue import BELL_CHANNEL, INGESTS_QUEUE, PLAN_QUEUES, TASKS_QUEUE, listener
+from common.queue import BELL_CHANNEL, INGESTS_QUEUE, TASKS_QUEUE, listener, plan_queues
 from worker import tasks
 from worker.process import WorkerProcess
 from worker.weighted_queue import WeightedQueues
@@ -39,7 +39,7 @@ class ConcurrentWorker(SimpleWorker):
     the calls in flight and gives their jobs back."""
 
     def __init__(self, name: str, connection: Redis) -> None:
-        weights = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()}
+        weights = {name: float(plan.weight) for name, plan in plan_queues().items()}
         weights |= {TASKS_QUEUE: TASKS_WEIGHT, INGESTS_QUEUE: TASKS_WEIGHT}
         super().__init__(
             list(weights),
@@ -89,11 +89,11 @@ class ConcurrentWorker(SimpleWorker):
         """The queues whose work this process has room for now."""
         queues = [TASKS_QUEUE, INGESTS_QUEUE] if self.process.may_ingest() else [TASKS_QUEUE]
         if self.process.generator.room() >= self.process.claim_rows:
-            queues += PLAN_QUEUES
+            queues += plan_queues()
         return queues
 
     def _wait(self, queues: list[str]) -> None:
-        if not any(name in PLAN_QUEUES for name in queues):
+        if not any(name in plan_queues() for name in queues):
             self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
         else:
             # The end of an ingest, which the next one may be waiting for, rings no bell.

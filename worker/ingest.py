@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import batch_source, files, ids, interpreter, json_text, logs, queue
+from common import batch_source, files, ids, interpreter, json_text, logs, plans, queue
 from common.batch_input import INGEST_LOCK
 from common.batch_states import finish
 from common.database import owner_engine
@@ -69,7 +69,7 @@ def ingest(batch_id: UUID) -> str | None:
             return None
         intake = batch_source.intake(
             batch_source.stored(batch.storage_key),
-            plan=batch.plan,
+            limits=plans.with_overrides(batch.plan, batch.overrides),
             endpoint=batch.endpoint,
             model=batch.model,
             csv_input=batch.input,
@@ -145,8 +145,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:batch_id))")
 _INPUT_BYTES = text("SELECT f.bytes FROM batches b JOIN files f ON f.id = b.input_file_id WHERE b.id = :batch_id")
 
 _GET = text("""
-    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, f.storage_key
-    FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
+    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, f.storage_key, a.overrides
+    FROM batches b JOIN accounts a ON a.id = b.account_id LEFT JOIN files f ON f.id = b.input_file_id
     WHERE b.id = :batch_id AND b.state = 'validating'
 """)
 

@@ -5,6 +5,7 @@ import socket
 import uuid
 
 from common import interpreter, logs, prices
+from common.plans import plans
 from common.queue import connect
 from worker.concurrent_worker import ConcurrentWorker
 
@@ -13,6 +14,7 @@ def main() -> None:
     """One worker process, until a signal ends it."""
     logs.configure()
     prices.check_file()
+    plans()
     interpreter.tune()
     # The random part keeps a restarted process from taking its predecessor's leases for its own.
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

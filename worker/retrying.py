@@ -25,7 +25,7 @@ def retry(batch_id: UUID) -> None:
         # Cancelled meanwhile: its rows stay as they ended.
         wanted = batch.state == "in_progress"
         seqs, error_bytes, counts = _take_back(connection, batch_id) if wanted else ([], 0, _NONE)
-        _add_claims(connection, batch_id, _ranges(seqs))
+        _add_claims(connection, batch_id, batch.account_id, _ranges(seqs))
         parameters = {"batch_id": batch_id, "rows": len(seqs), "error_bytes": error_bytes} | counts
         connection.execute(_MOVE_ON, parameters)
         finish(connection, [batch_id])
@@ -67,10 +67,13 @@ def _ranges(seqs: Iterable[int]) -> Iterator[tuple[int, int, int]]:
         yield first, last + 1, rows
 
 
-def _add_claims(connection: Connection, batch_id: UUID, ranges: Iterable[tuple[int, int, int]]) -> None:
+def _add_claims(
+    connection: Connection, batch_id: UUID, account_id: UUID, ranges: Iterable[tuple[int, int, int]]
+) -> None:
     found = list(ranges)
     parameters = {
         "batch_id": batch_id,
+        "account_id": account_id,
         "ids": [ids.new_id() for _ in found],
         "firsts": [first for first, _, _ in found],
         "ends": [end for _, end, _ in found],
@@ -81,7 +84,7 @@ def _add_claims(connection: Connection, batch_id: UUID, ranges: Iterable[tuple[i
 
 _NONE = {"failed": 0, "cancelled": 0, "expired": 0}
 
-_LOCK = text("SELECT plan, state FROM batches WHERE id = :batch_id AND retrying FOR UPDATE")
+_LOCK = text("SELECT account_id, plan, state FROM batches WHERE id = :batch_id AND retrying FOR UPDATE")
 
 _TO_RUN_AGAIN = text(f"""
     SELECT r.seq, r.outcome, r.status_code, r.request_id, r.body, r.error_code, r.error_message, j.custom_id
@@ -92,8 +95,8 @@ _TO_RUN_AGAIN = text(f"""
 _TAKE_BACK = text(f"DELETE FROM results r WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN}")
 
 _ADD_CLAIMS = text("""
-    INSERT INTO claims (id, batch_id, first_seq, end_seq, pending, state, worker, lease_until)
-    SELECT id, :batch_id, first_seq, end_seq, rows, 'returned', 'retry', clock_timestamp()
+    INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
+    SELECT id, :batch_id, :account_id, first_seq, end_seq, rows, 'returned', 'retry', clock_timestamp()
     FROM unnest(CAST(:ids AS uuid[]), CAST(:firsts AS int[]), CAST(:ends AS int[]), CAST(:rows AS int[]))
         AS again (id, first_seq, end_seq, rows)
 """)

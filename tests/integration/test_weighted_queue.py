@@ -8,14 +8,14 @@ from rq import Queue
 from rq.job import Job
 
 from common import queue
-from common.plans import PLANS
-from common.queue import INGESTS_QUEUE, PLAN_QUEUES, TASKS_QUEUE
+from common.plans import plans
+from common.queue import INGESTS_QUEUE, TASKS_QUEUE, plan_queues
 from worker.weighted_queue import WeightedQueues
 
 pytestmark = pytest.mark.usefixtures("settings")
 
-NAMES = list(PLAN_QUEUES)
-WEIGHTS = {name: float(plan.weight) for name, plan in PLAN_QUEUES.items()}
+WEIGHTS = {"plan-free": 1.0, "plan-pro": 3.0, "plan-team": 6.0}
+NAMES = list(WEIGHTS)
 
 
 def fill(name: str, tickets: int) -> Job:
@@ -33,7 +33,7 @@ def taken_from(queues: WeightedQueues, names: list[str]) -> str | None:
 
 
 def test_the_plans_are_weighted_one_to_three_to_six() -> None:
-    assert {plan.name: plan.weight for plan in PLANS.values()} == {"free": 1, "pro": 3, "team": 6}
+    assert {plan.name: plan.weight for plan in plans().values()} == {"free": 1, "pro": 3, "team": 6}
 
 
 def test_queues_are_drawn_in_proportion_to_their_weights_and_none_starves() -> None:
@@ -93,5 +93,5 @@ def test_a_plan_never_has_more_tickets_than_it_needs() -> None:
 
 
 def test_plans_and_tasks_have_queues_apart() -> None:
-    assert not {TASKS_QUEUE, INGESTS_QUEUE} & set(PLAN_QUEUES)
-    assert sorted(PLAN_QUEUES) == ["plan-free", "plan-pro", "plan-team"]
+    assert not {TASKS_QUEUE, INGESTS_QUEUE} & set(plan_queues())
+    assert list(plan_queues()) == NAMES
