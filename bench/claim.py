@@ -76,7 +76,7 @@ def _round(env: Mapping[str, str]) -> list[float]:
     with process_settings(env), psycopg.connect(env["DATABASE_URL"], autocommit=True) as database:
         for number in range(WARM_UP_CLAIMS + CLAIMS_A_ROUND):
             began = time.perf_counter()
-            taken, _ = claims.take(PLAN, CLAIM_ROWS, "bench")
+            taken = claims.take(PLAN, CLAIM_ROWS, "bench").claims
             ended = time.perf_counter()
             if sum(len(claim.jobs) for claim in taken) != CLAIM_ROWS:
                 raise RuntimeError(

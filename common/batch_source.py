@@ -11,6 +11,7 @@ from common.errors import LineError
 from common.input_rows import InputRow
 from common.intake import Intake
 from common.plans import Plan
+from common.reservations import Reserver
 
 # Gives the input from its start, each time it is called.
 OpenInput = Callable[[], AbstractContextManager[BinaryIO]]
@@ -24,16 +25,19 @@ def intake(
     model: str | None = None,
     csv_input: dict[str, Any] | None = None,
     skip: bool = False,
+    max_cost: int | None = None,
 ) -> Intake:
     """The intake of a batch's input; `csv_input` and `model` are those of a CSV."""
+    reserver = Reserver(endpoint, limits, priced=max_cost is not None)
     read: Callable[[BinaryIO], Iterator[InputRow]]
     ids_unique = False
     if csv_input is not None and model is not None:
         parsed = CsvInput.from_json(csv_input)
-        read = partial(csv_jobs.read, csv_input=parsed, model=model)
+        read = partial(csv_jobs.read, csv_input=parsed, model=model, reserver=reserver)
         ids_unique = not parsed.names_rows
     else:
-        read = partial(jsonl_rows.read, endpoint=endpoint, is_allowed=partial(models.is_allowed, limits))
+        is_allowed = partial(models.is_allowed, limits)
+        read = partial(jsonl_rows.read, endpoint=endpoint, is_allowed=is_allowed, reserver=reserver)
     return Intake(partial(_rows, open_input, read), limits.max_rows, limits.name, skip, ids_unique)
 
 

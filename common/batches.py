@@ -4,19 +4,20 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import files, ids, json_text, results
+from common import files, ids, json_text, quotas, results
 from common.batch_input import CsvInput
 from common.database import as_account
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
+from common.reservations import exposure
 
 DEFAULT_WINDOW = "24h"
 MAX_WINDOW = timedelta(days=7)
@@ -59,6 +60,9 @@ class Batch:
     cached_tokens: int
     completion_tokens: int
     cost: int
+    max_cost: int | None
+    reserved_cost: int
+    paused_reason: str | None
     rate: float
     rate_at: datetime | None
     created_at: datetime
@@ -117,6 +121,7 @@ class Options:
     metadata: dict[str, str] | None = None
     model: str | None = None
     input: dict[str, Any] | None = None
+    max_cost: int | None = None
 
 
 def window(shown: str) -> timedelta:
@@ -130,11 +135,17 @@ def window(shown: str) -> timedelta:
 
 
 def create_from_csv(
-    caller: Caller, model: str, csv_input: CsvInput, filename: str, content: BinaryIO, metadata: dict[str, str] | None
+    caller: Caller,
+    model: str,
+    csv_input: CsvInput,
+    filename: str,
+    content: BinaryIO,
+    metadata: dict[str, str] | None,
+    max_cost: int | None = None,
 ) -> UUID:
     """Stores a CSV of prompts and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it
     read. Raises TooLarge."""
-    options = Options("csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json())
+    options = Options("csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json(), max_cost=max_cost)
     return _create_with_file(caller, options, filename, content)
 
 
@@ -185,6 +196,7 @@ def _insert(connection: Connection, caller: Caller, options: Options, file_id: U
         "on_error": options.on_error,
         "results_seconds": options.results_seconds,
         "seconds": window(options.completion_window).total_seconds(),
+        "max_cost": options.max_cost,
     }
     connection.execute(_INSERT, parameters)
     return batch_id
@@ -220,10 +232,12 @@ def cancel(account_id: UUID, batch_id: str) -> Batch:
     return batch
 
 
-def retry(account_id: UUID, batch_id: str) -> Batch:
+def retry(caller: Caller, batch_id: str) -> Batch:
     """Has the rows of an ended batch that failed, expired or were cancelled run again; those that succeeded stay, and
-    those that were never worth a call. `queue.enqueue_retry` has them made pending. Raises NotFound, and Conflict when
-    the batch has not ended, its rows are gone, or there is nothing to run again."""
+    those that were never worth a call. What they may use is held anew, in the current period. `queue.enqueue_retry` has
+    them made pending. Raises NotFound, QuotaExceeded, and Conflict when the batch has not ended, its rows are gone, or
+    there is nothing to run again."""
+    account_id = caller.account_id
     batch = get(account_id, batch_id)
     if batch.state not in ENDED_STATES:
         raise Conflict(f"The batch has not ended: it is {batch.state}.", param="batch_id")
@@ -237,14 +251,63 @@ def retry(account_id: UUID, batch_id: str) -> Batch:
     with as_account(account_id) as connection:
         if connection.execute(_RETRY, parameters).rowcount == 0:
             raise Conflict("The batch has no row that could run again.", param="batch_id")
+        held = connection.execute(_TO_HOLD, {"batch_id": batch.id}).one()
+        tokens, cost = int(held.tokens), int(held.cost)
+        parameters = {"batch_id": batch.id, "period_start": caller.period_start, "tokens": tokens, "cost": cost}
+        connection.execute(_HOLD, parameters)
+        quotas.reserve(connection, caller.allowance, tokens, exposure(cost, batch.cost, batch.max_cost))
     return get(account_id, batch_id)
 
 
+def set_max_cost(caller: Caller, batch_id: str, max_cost: int | None) -> Batch:
+    """Sets a batch's cap on its cost, in nano-dollars, or removes it. A batch that it had paused goes on when there is
+    room again: `queue.announce_work` then wakes a worker. Raises NotFound, QuotaExceeded when the account has no room
+    for what the batch may then cost, and Conflict when it has ended."""
+    batch = get(caller.account_id, batch_id)
+    with as_account(caller.account_id) as connection:
+        row = connection.execute(_LOCK, {"account_id": caller.account_id, "batch_id": batch.id}).one()
+        if row.state in ENDED_STATES:
+            raise Conflict(f"The batch has ended already: it is {row.state}.", param="batch_id")
+        connection.execute(_SET_MAX_COST, {"batch_id": batch.id, "max_cost": max_cost})
+        if row.period_start is not None:
+            more = exposure(row.reserved_cost, row.cost, max_cost) - exposure(row.reserved_cost, row.cost, row.max_cost)
+            if more > 0:
+                quotas.reserve(connection, replace(caller.allowance, period_start=row.period_start), 0, more)
+            else:
+                quotas.release(connection, caller.account_id, row.period_start, 0, -more)
+    return get(caller.account_id, batch_id)
+
+
+_LOCK = text("""
+    SELECT state, period_start, reserved_cost, cost, max_cost FROM batches
+    WHERE id = :batch_id AND account_id = :account_id FOR UPDATE
+""")
+
+_SET_MAX_COST = text("""
+    UPDATE batches SET max_cost = :max_cost, held_back = false,
+        state = CASE WHEN paused_reason = 'max_cost' AND (CAST(:max_cost AS bigint) IS NULL OR cost < :max_cost)
+            THEN 'in_progress' ELSE state END,
+        paused_reason = CASE WHEN paused_reason = 'max_cost' AND (CAST(:max_cost AS bigint) IS NULL OR cost < :max_cost)
+            THEN NULL ELSE paused_reason END
+    WHERE id = :batch_id
+""")
+
+_TO_HOLD = text(f"""
+    SELECT coalesce(sum(j.tokens), 0) AS tokens, coalesce(sum(j.cost), 0) AS cost
+    FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.seq = r.seq
+    WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN}
+""")
+
+_HOLD = text("""
+    UPDATE batches SET period_start = :period_start, reserved_tokens = :tokens, reserved_cost = :cost
+    WHERE id = :batch_id
+""")
+
 _INSERT = text("""
     INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, input, input_file_id, state,
-        completion_window, on_error, results_seconds, expires_at)
+        completion_window, on_error, results_seconds, max_cost, expires_at)
     VALUES (:id, :account_id, :api_key_id, :plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
-        CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds,
+        CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds, :max_cost,
         now() + make_interval(secs => :seconds))
 """)
 
@@ -253,8 +316,9 @@ _SELECT = """
     SELECT b.id, b.kind, b.endpoint, b.model, b.metadata, b.input, b.input_file_id, f.storage_key AS input_key,
         f.filename AS input_filename, b.completion_window, b.on_error, b.output_file_id, b.error_file_id,
         b.output_bytes, b.error_bytes, b.errors, b.error_count, b.error_counts, b.state, b.total, b.cursor, b.succeeded,
-        b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost, b.rate,
-        b.rate_at, b.created_at, b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
+        b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost,
+        b.max_cost, b.reserved_cost, b.paused_reason, b.rate, b.rate_at, b.created_at,
+        b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
         b.expires_at, b.results_expire_at, clock_timestamp() AS read_at
     FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
     WHERE b.account_id = :account_id AND b.kind <> 'single'
@@ -268,10 +332,11 @@ _LIST = text(f"""
 
 # Of a batch still validating nothing has been accepted yet, so it ends at once.
 _CANCEL = text("""
-    UPDATE batches SET cancelling_at = now(),
+    UPDATE batches SET cancelling_at = now(), paused_reason = NULL,
         state = CASE state WHEN 'validating' THEN 'cancelled' ELSE 'cancelling' END,
         ended_at = CASE state WHEN 'validating' THEN now() END
-    WHERE id = :batch_id AND account_id = :account_id AND kind <> 'single' AND state IN ('validating', 'in_progress')
+    WHERE id = :batch_id AND account_id = :account_id AND kind <> 'single'
+        AND state IN ('validating', 'in_progress', 'paused')
 """)
 
 # The rows are made pending by a worker: until then the batch stands as it was, but for its state.

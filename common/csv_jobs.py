@@ -5,15 +5,18 @@ from typing import BinaryIO
 
 from common import csv_rows
 from common.batch_input import CUSTOM_ID_COLUMN, CsvInput
-from common.errors import LineError
+from common.errors import InvalidRequest, LineError
 from common.input_rows import BadRow, InputRow, JobRow, custom_id_problem
+from common.reservations import Reserver
 
 MAX_BODY_CHARACTERS = 4 * 2**20
 
 
-def read(file: BinaryIO, csv_input: CsvInput, model: str) -> Iterator[InputRow]:
-    """Every row under the header. A row without a custom_id column is named by its number, from 1."""
+def read(file: BinaryIO, csv_input: CsvInput, model: str, reserver: Reserver) -> Iterator[InputRow]:
+    """Every row under the header. A row without a custom_id column is named by its number, from 1. The bodies set the
+    bound of their answers, all the same one."""
     columns = csv_input.dialect.columns
+    output = reserver.output_of(csv_input.body_fields) or 0
     template = csv_input.body_template(model)
     id_column = columns.index(CUSTOM_ID_COLUMN) if csv_input.names_rows else None
     number = 0
@@ -37,4 +40,9 @@ def read(file: BinaryIO, csv_input: CsvInput, model: str) -> Iterator[InputRow]:
                 error = LineError("empty_prompt", line, "The prompt of this row is empty.", "prompt")
                 yield BadRow(error, custom_id, body, fails_alone=True)
             else:
-                yield JobRow(line, custom_id, body)
+                try:
+                    tokens, cost = reserver.bound(model, len(body), output)
+                except InvalidRequest as error:
+                    yield BadRow(LineError(error.code or "invalid_body", line, error.message, "prompt"), custom_id)
+                else:
+                    yield JobRow(line, custom_id, body, tokens, cost)

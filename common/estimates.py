@@ -6,26 +6,22 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import text
 
+from common import quotas
 from common.database import as_account
 from common.errors import LineError
 from common.input_rows import JobRow
 from common.intake import Intake, Rejected
+from common.keys import Caller
 from common.prices import price_of
+from common.reservations import BYTES_PER_PROMPT_TOKEN, exposure
 
-# About what English text has. The provider counts exactly, and its count is what is billed.
+# About what English text has: likelier than the bound that tokens are held by. The provider counts exactly, and its
+# count is what is billed.
 BYTES_PER_TOKEN = 4
-# What stands in for the longest answer of a request that sets no bound.
-ASSUMED_MAX_OUTPUT_TOKENS = 4_096
-# No model writes more at once; a larger bound is a slip.
-MAX_OUTPUT_TOKENS = 1_000_000
 
 
 class _Body(msgspec.Struct):
     model: str
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -39,38 +35,47 @@ class ModelShare:
     rows: int = 0
     prompt_tokens: int = 0
     max_output_tokens: int = 0
-    rows_without_bound: int = 0
     min_cost: int | None = None
     max_cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`rows` counts those that would run and `failing_rows` those that would fail alone. `seconds` is None where the
-    account has no batch behind it to go by."""
+    """`rows` counts those that would run and `failing_rows` those that would fail alone. `reserved_tokens` and
+    `reserved_cost` would be held at admission, and `refused_by` is the code of the limit that has no room for them now.
+    `seconds` is None where the account has no batch behind it to go by."""
 
     rows: int
     failing_rows: int
     errors: list[LineError]
     error_counts: dict[str, int]
     models: dict[str, ModelShare]
+    reserved_tokens: int
+    reserved_cost: int
+    refused_by: str | None
     seconds: float | None
     rows_ahead: int
     rows_per_second: float | None
 
 
-def estimate(account_id: UUID, intake: Intake, endpoint: str) -> Estimate:
+def estimate(caller: Caller, intake: Intake, max_cost: int | None = None) -> Estimate:
     """Reads the input once, as ingest would."""
     shares: dict[str, ModelShare] = {}
     failing = 0
     errors: list[LineError] = []
     counts: dict[str, int] = {}
+    tokens = cost = 0
     for _, row in intake.rows():
         if isinstance(row, JobRow):
-            _add(shares, row.body, endpoint)
+            _add(shares, row)
+            tokens += row.tokens
+            cost += row.cost
     try:
-        # A repeated row counts among the tokens: it costs nothing to be high there.
-        failing = sum(1 for _ in intake.failing_rows())
+        # A repeated row counts among the models' tokens: it costs nothing to be high there.
+        for _, row in intake.failing_rows():
+            failing += 1
+            tokens -= row.tokens
+            cost -= row.cost
     except Rejected as rejected:
         errors, counts = rejected.errors, dict(rejected.counts)
     for model, share in shares.items():
@@ -78,27 +83,17 @@ def estimate(account_id: UUID, intake: Intake, endpoint: str) -> Estimate:
             share.min_cost = price.cost(share.prompt_tokens, 0, 0)
             share.max_cost = price.cost(share.prompt_tokens, 0, share.max_output_tokens)
     rows = intake.total - failing
-    ahead, speed = _speed(account_id)
+    ahead, speed = _speed(caller.account_id)
+    refused_by = quotas.refused_by(caller.allowance, tokens, exposure(cost, 0, max_cost)) if not counts else None
     seconds = (ahead + rows) / speed if speed else None
-    return Estimate(rows, failing, errors, counts, shares, seconds, ahead, speed)
+    return Estimate(rows, failing, errors, counts, shares, tokens, cost, refused_by, seconds, ahead, speed)
 
 
-def _add(shares: dict[str, ModelShare], body: bytes, endpoint: str) -> None:
-    try:
-        asked = _decode(body)
-    except (ValueError, RecursionError):
-        # Valid all the same, but with a bound that is no number: the provider refuses it, at no cost.
-        return
-    share = shares.setdefault(asked.model, ModelShare())
+def _add(shares: dict[str, ModelShare], row: JobRow) -> None:
+    share = shares.setdefault(_decode(row.body).model, ModelShare())
     share.rows += 1
-    share.prompt_tokens += -(-len(body) // BYTES_PER_TOKEN)
-    if endpoint == "/v1/embeddings":
-        return
-    bound = asked.max_completion_tokens or asked.max_output_tokens or asked.max_tokens
-    if bound is None or bound < 0:
-        share.rows_without_bound += 1
-        bound = ASSUMED_MAX_OUTPUT_TOKENS
-    share.max_output_tokens += min(bound, MAX_OUTPUT_TOKENS) * max(1, min(asked.n or 1, 128))
+    share.prompt_tokens += -(-len(row.body) // BYTES_PER_TOKEN)
+    share.max_output_tokens += row.tokens - len(row.body) // BYTES_PER_PROMPT_TOKEN
 
 
 def _speed(account_id: UUID) -> tuple[int, float | None]:

@@ -8,11 +8,14 @@ MAX_CUSTOM_ID_CHARACTERS = 512
 
 
 class JobRow(msgspec.Struct, gc=False):
-    """A row that is a job. `line` counts from 1; `body` is the provider's JSON."""
+    """A row that is a job. `line` counts from 1; `body` is the provider's JSON; `tokens` and `cost`, in nano-dollars,
+    are what is held for it."""
 
     line: int
     custom_id: str
     body: bytes
+    tokens: int = 0
+    cost: int = 0
 
 
 class BadRow(msgspec.Struct, gc=False):
@@ -22,6 +25,9 @@ class BadRow(msgspec.Struct, gc=False):
     custom_id: str
     body: bytes = b""
     fails_alone: bool = False
+    # What was held for it as a job, where it was one before it turned out to be repeated.
+    tokens: int = 0
+    cost: int = 0
 
 
 # A LineError among the rows is about the file itself: nothing of it can run.

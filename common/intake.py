@@ -113,7 +113,7 @@ class Intake:
 
     def _refuse_size(self, line: int) -> None:
         message = f"the file has {self.total:,} rows; the plan {self._plan} allows {self._max_rows:,} in a batch"
-        self.errors.add(LineError("too_many_tasks", line, f"{message}: split it", "file"))
+        self.errors.add(LineError("batch_too_large", line, f"{message}: split it", "file"))
 
     def failing_rows(self) -> Iterator[tuple[int, BadRow]]:
         """The rows that fail alone, once `rows` has ended: those it gave as bad and, with `skip`, those whose custom_id
@@ -149,7 +149,7 @@ class Intake:
                 line = _line(row)
                 first = first_lines.setdefault(row.custom_id, line)
                 if first != line:
-                    repeated = _repeated(line, first, row.custom_id)
+                    repeated = _repeated(line, first, row)
             if isinstance(row, BadRow):
                 if not repeated_alone:
                     yield seq, row
@@ -157,9 +157,10 @@ class Intake:
                 yield seq, repeated
 
 
-def _repeated(line: int, first: int, custom_id: str) -> BadRow:
-    message = f"line {line} has the custom_id {custom_id!r}, as line {first} has: make it different"
-    return BadRow(LineError("duplicate_custom_id", line, message, "custom_id"), custom_id)
+def _repeated(line: int, first: int, row: JobRow | BadRow) -> BadRow:
+    message = f"line {line} has the custom_id {row.custom_id!r}, as line {first} has: make it different"
+    error = LineError("duplicate_custom_id", line, message, "custom_id")
+    return BadRow(error, row.custom_id, tokens=row.tokens, cost=row.cost)
 
 
 def _line(row: JobRow | BadRow) -> int:

@@ -8,11 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids, json_text
+from common import ids, json_text, quotas
 from common.batch_states import finish
 from common.database import as_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
+from common.quotas import RESERVE
+from common.reservations import Reserver
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
 _STATUS_OF_OUTCOME = {"succeeded": "completed", "failed": "failed", "cancelled": "cancelled", "expired": "expired"}
@@ -62,24 +64,44 @@ class Job:
         return "in_progress" if self.claimed else "queued"
 
 
-def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None) -> UUID:
-    """Stores a job for the caller's account and returns the id of its batch of one. The body must have been checked.
-    The job is accepted once this returns; `queue.announce_work` then wakes a worker."""
+def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None) -> Job:
+    """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
+    accepted once this returns; `queue.announce_work` then wakes a worker. Raises InvalidRequest for bounds that cannot
+    be, and QuotaExceeded."""
+    held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body))
     batch_id = ids.new_id()
-    parameters = {
+    custom_id = ids.show("job_", batch_id)
+    parameters = caller.allowance.parameters(held.tokens, held.cost) | {
         "id": batch_id,
-        "account_id": caller.account_id,
         "api_key_id": caller.key_id,
         "plan": caller.plan,
         "endpoint": endpoint,
         "model": body["model"],
         "metadata": json_text.dumps(metadata).decode() if metadata is not None else None,
-        "custom_id": ids.show("job_", batch_id),
-        "body": json_text.dumps(body),
+        "custom_id": custom_id,
+        "body": held.body,
     }
+    created_at = _insert(caller, parameters)
+    return Job(
+        batch_id=batch_id, seq=0, single=True, endpoint=endpoint, custom_id=custom_id, metadata=metadata,
+        batch_state="in_progress", claimed=False, created_at=created_at, batch_started_at=None, outcome=None,
+        status_code=None, response_body=None, error_code=None, error_message=None, attempts=None, provider=None,
+        request_id=None, started_at=None, finished_at=None, model=body["model"], prompt_tokens=None, cached_tokens=None,
+        completion_tokens=None, cost=None,
+    )  # fmt: skip
+
+
+def _insert(caller: Caller, parameters: dict[str, Any]) -> datetime:
+    """Raises QuotaExceeded."""
     with as_account(caller.account_id) as connection:
-        connection.execute(_INSERT, parameters)
-    return batch_id
+        created_at = connection.execute(_INSERT, parameters).scalar_one_or_none()
+        if created_at is None:
+            quotas.ensure(connection, caller.allowance)
+            created_at = connection.execute(_INSERT, parameters).scalar_one_or_none()
+        if created_at is None:
+            raise quotas.refusal(connection, caller.allowance, parameters["tokens"], parameters["cost"])
+    moment: datetime = created_at
+    return moment
 
 
 def get(account_id: UUID, job_id: str) -> Job:
@@ -115,6 +137,8 @@ def cancel(account_id: UUID, job_id: str) -> Job:
         if batch is not None and batch.cursor == 0:
             connection.execute(_CANCEL_UNCLAIMED, {"account_id": account_id, "batch_id": job.batch_id})
             finish(connection, [job.batch_id])
+            if batch.period_start is not None:
+                quotas.release(connection, account_id, batch.period_start, batch.reserved_tokens, batch.reserved_cost)
     return get(account_id, job_id)
 
 
@@ -126,14 +150,19 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
     return ids.parse("job_", f"job_{batch_part}" if job_id.startswith("job_") else job_id), int(seq_part or 0)
 
 
-_INSERT = text("""
-    WITH batch AS (
+# Held first, for without room nothing is stored; one statement, so that a trip less is made while the quota is locked.
+_INSERT = text(f"""
+    WITH held AS ({RESERVE} RETURNING 1), batch AS (
         INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
-            in_progress_at)
-        VALUES (:id, :account_id, :api_key_id, :plan, 'single', :endpoint, :model, CAST(:metadata AS jsonb),
-            'in_progress', 1, now())
+            in_progress_at, period_start, reserved_tokens, reserved_cost)
+        SELECT :id, :account_id, :api_key_id, :plan, 'single', :endpoint, :model, CAST(:metadata AS jsonb),
+            'in_progress', 1, now(), :period_start, :tokens, :cost
+        FROM held RETURNING created_at
+    ), job AS (
+        INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
+        SELECT :id, 0, :account_id, :tokens, :cost, :custom_id, :body FROM held
     )
-    INSERT INTO jobs (batch_id, seq, account_id, custom_id, body) VALUES (:id, 0, :account_id, :custom_id, :body)
+    SELECT created_at FROM batch
 """)
 
 _SELECT = """
@@ -170,8 +199,9 @@ _LIST = {
 }
 
 _START_CANCEL = text("""
-    UPDATE batches SET state = 'cancelling', cancelling_at = now()
-    WHERE id = :batch_id AND account_id = :account_id AND state = 'in_progress' RETURNING cursor
+    UPDATE batches SET state = 'cancelling', cancelling_at = now(), paused_reason = NULL
+    WHERE id = :batch_id AND account_id = :account_id AND state IN ('in_progress', 'paused')
+    RETURNING cursor, period_start, reserved_tokens, reserved_cost
 """)
 
 _CANCEL_UNCLAIMED = text("""
@@ -179,5 +209,5 @@ _CANCEL_UNCLAIMED = text("""
         INSERT INTO results (batch_id, seq, account_id, outcome, error_code, error_message, attempts, finished_at)
         VALUES (:batch_id, 0, :account_id, 'cancelled', 'cancelled', 'The job was cancelled.', 0, now())
     )
-    UPDATE batches SET cursor = 1, cancelled = 1 WHERE id = :batch_id
+    UPDATE batches SET cursor = 1, cancelled = 1, reserved_tokens = 0, reserved_cost = 0 WHERE id = :batch_id
 """)

@@ -14,6 +14,7 @@ from common import json_text
 from common.endpoints import MAX_MODEL_CHARACTERS, PROMPT_FIELDS, check_body
 from common.errors import InvalidRequest, LineError
 from common.input_rows import MAX_CUSTOM_ID_CHARACTERS, BadRow, InputRow, JobRow, custom_id_problem
+from common.reservations import Reserver
 
 MAX_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
@@ -29,13 +30,13 @@ class _Line(msgspec.Struct, gc=False):
     url: str
 
 
-def read(file: BinaryIO, endpoint: str, is_allowed: Callable[[str], bool]) -> Iterator[InputRow]:
+def read(file: BinaryIO, endpoint: str, is_allowed: Callable[[str], bool], reserver: Reserver) -> Iterator[InputRow]:
     """Every line but blank ones. `file` stands at its beginning; it is read forward, in the memory of one line.
 
-    `is_allowed` tells whether the batch's customer may use a model.
+    `is_allowed` tells whether the batch's customer may use a model; `reserver` says what each job has held for it.
     """
-    judge = _Judge(endpoint, is_allowed)
-    accepted = _accepting(endpoint, judge.is_allowed)
+    judge = _Judge(endpoint, is_allowed, reserver)
+    accepted = _accepting(endpoint, judge.is_allowed, reserver)
     empty = True
     for line, text in _lines(file):
         if text is None:
@@ -70,13 +71,16 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
             yield line, text
 
 
-def _accepting(endpoint: str, is_allowed: Callable[[str], bool]) -> Callable[[int, bytes], JobRow | None]:
+def _accepting(
+    endpoint: str, is_allowed: Callable[[str], bool], reserver: Reserver
+) -> Callable[[int, bytes], JobRow | None]:
     """The fast way: the row of a line that is as it should be, None for any other."""
     decode_line = msgspec.json.Decoder(_Line).decode
     # The whole of it, although little is looked at: a number that is too large shows only when it is read.
     decode_body = msgspec.json.Decoder(dict[str, Any]).decode
     field = PROMPT_FIELDS[endpoint]
     may_be_text = field != "messages"
+    hold = reserver.hold
 
     def accepted(line: int, text: bytes) -> JobRow | None:
         try:
@@ -101,7 +105,11 @@ def _accepting(endpoint: str, is_allowed: Callable[[str], bool]) -> Callable[[in
             or not is_allowed(model)
         ):
             return None
-        return JobRow(line, custom_id, bytes(found.body))
+        try:
+            held = hold(body, bytes(found.body))
+        except InvalidRequest:
+            return None
+        return JobRow(line, custom_id, *held)
 
     return accepted
 
@@ -109,8 +117,9 @@ def _accepting(endpoint: str, is_allowed: Callable[[str], bool]) -> Callable[[in
 class _Judge:
     """The slow way: what is wrong with a line, or that it is right after all."""
 
-    def __init__(self, endpoint: str, is_allowed: Callable[[str], bool]) -> None:
+    def __init__(self, endpoint: str, is_allowed: Callable[[str], bool], reserver: Reserver) -> None:
         self._endpoint = endpoint
+        self._reserver = reserver
         self._ask = is_allowed
         self._allowed: dict[str, bool] = {}
 
@@ -140,7 +149,10 @@ class _Judge:
         named = custom_id if isinstance(custom_id, str) and _is_usable(custom_id) else ""
         if problem is not None:
             return BadRow(problem, named)
-        return JobRow(line, named, json_text.dumps(request["body"]))
+        try:
+            return JobRow(line, named, *self._reserver.hold(request["body"], json_text.dumps(request["body"])))
+        except InvalidRequest as error:
+            return BadRow(_body_error(line, error), named)
 
     def _problem(self, line: int, request: dict[str, Any]) -> LineError | None:
         custom_id, body = request.get("custom_id"), request.get("body")
@@ -169,11 +181,15 @@ class _Judge:
         try:
             check_body(self._endpoint, body)
         except InvalidRequest as error:
-            return LineError(error.code or "invalid_body", line, f"line {line}: {error.message}", error.param)
+            return _body_error(line, error)
         if not self.is_allowed(body["model"]):
             message = f"line {line} asks for the model {body['model']!r}, which this service or your plan does not have"
-            return LineError("model_not_found", line, message, "body.model")
+            return LineError("model_not_allowed", line, message, "body.model")
         return None
+
+
+def _body_error(line: int, error: InvalidRequest) -> LineError:
+    return LineError(error.code or "invalid_body", line, f"line {line}: {error.message}", error.param)
 
 
 def _is_usable(custom_id: str) -> bool:

@@ -17,6 +17,7 @@ from common import ids, plans
 from common.database import owner_engine, web_engine
 from common.errors import AuthenticationFailed, InvalidRequest, NotFound, PermissionDenied
 from common.plans import Plan
+from common.quotas import Allowance
 from common.settings import settings
 
 SCOPES = ("jobs", "batches", "files", "webhooks", "usage", "keys", "admin")
@@ -37,6 +38,10 @@ class Caller:
     hard_cap: int | None
     period_start: datetime
     period_end: datetime
+
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(self.account_id, self.period_start, self.period_end, self.limits, self.hard_cap)
 
     @property
     def plan(self) -> str:

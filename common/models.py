@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from common.database import web_engine
-from common.errors import NotFound
+from common.errors import NotFound, PermissionDenied
 from common.plans import Plan
 
 
@@ -27,6 +27,16 @@ def is_allowed(plan: Plan, model: str) -> bool:
 def stands_for(name: str, model: str) -> bool:
     """Whether a name that the operator wrote means the model; one that ends in * means all that begin so."""
     return model.startswith(name[:-1]) if name.endswith("*") else model == name
+
+
+def check(plan: Plan, model: str) -> None:
+    """Raises PermissionDenied for a model that this plan's customers may not ask for."""
+    if not is_allowed(plan, model):
+        raise PermissionDenied(
+            f"Your plan, {plan.name}, does not have the model {model[:200]!r}; it has {', '.join(plan.models)}.",
+            param="model",
+            code="model_not_allowed",
+        )
 
 
 def list_all(plan: Plan) -> Sequence[Model]:

@@ -37,6 +37,7 @@ class Plan(BaseModel):
     max_rows: Annotated[int, Field(ge=1, le=100_000_000)]
     max_file_bytes: Count
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
+    default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     retention_days: Annotated[int, Field(ge=1, le=3_650)]
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]

@@ -27,7 +27,7 @@ def caller(plan: str = "pro") -> Caller:
 
 def single(of: Caller) -> UUID:
     """A job that waits to be claimed; the id of its batch of one."""
-    return jobs.submit(of, "/v1/completions", {"model": "sim", "prompt": "Hi"}, None)
+    return jobs.submit(of, "/v1/completions", {"model": "sim", "prompt": "Hi"}, None).batch_id
 
 
 def upload(of: Caller, content: bytes, prompt: str = "{{text}}") -> UUID:

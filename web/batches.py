@@ -5,12 +5,13 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
-from common import batch_source, batches, csv_dialect, estimates, files, ids, queue, results
+from common import batch_source, batches, csv_dialect, estimates, files, ids, models, queue, results
 from common.batch_input import CsvInput
 from common.batches import Options
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
+from common.reservations import Reserver
 from web import downloads, forms, render, uploads
 from web.auth import caller, requires
 from web.uploads import Upload
@@ -64,18 +65,23 @@ def _options(form: forms.CreateBatch, kind: Literal["jsonl", "inline"]) -> Optio
         on_error=form.on_error,
         results_seconds=expiry.seconds if expiry is not None else None,
         metadata=form.metadata,
+        max_cost=form.max_cost,
     )
 
 
 def _create_from_csv() -> UUID:
     upload, form, csv_input = _read_csv()
-    return batches.create_from_csv(caller(), form.model, csv_input, upload.filename, upload.content, form.metadata)
+    return batches.create_from_csv(
+        caller(), form.model, csv_input, upload.filename, upload.content, form.metadata, form.max_cost
+    )
 
 
 def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
     upload = uploads.one_file(CSV_CURE, "upload.csv")
     form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS))
-    csv_input = CsvInput(csv_dialect.detect(upload.content), form.prompt, form.system, form.body_fields())
+    models.check(caller().limits, form.model)
+    fields = Reserver(CHAT, caller().limits).bounded(form.body_fields())
+    csv_input = CsvInput(csv_dialect.detect(upload.content), form.prompt, form.system, fields)
     # Made here for its errors alone: ingest makes it again where the rows are.
     csv_input.body_template(form.model)
     return upload, form, csv_input
@@ -85,23 +91,29 @@ def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
 @requires("batches")
 def estimate() -> Response:
     """What a batch would be, with all its errors; sent as for its creation."""
-    intake, endpoint = _intake() if request.mimetype == "application/json" else _csv_intake()
-    found = estimates.estimate(caller().account_id, intake, endpoint)
+    intake, max_cost = _intake() if request.mimetype == "application/json" else _csv_intake()
+    found = estimates.estimate(caller(), intake, max_cost)
     return jsonify(render.estimate(found, caller().limits))
 
 
-def _intake() -> tuple[Intake, str]:
+def _intake() -> tuple[Intake, int | None]:
     form = _form()
     if form.requests is not None:
         open_input = batch_source.sent(batches.as_jsonl(form.endpoint, form.requests))
     else:
         file = files.get(caller().account_id, form.input_file_id or "", "input_file_id")
         open_input = batch_source.stored(file.storage_key)
-    skip = form.on_error == "skip"
-    return batch_source.intake(open_input, limits=caller().limits, endpoint=form.endpoint, skip=skip), form.endpoint
+    intake = batch_source.intake(
+        open_input,
+        limits=caller().limits,
+        endpoint=form.endpoint,
+        skip=form.on_error == "skip",
+        max_cost=form.max_cost,
+    )
+    return intake, form.max_cost
 
 
-def _csv_intake() -> tuple[Intake, str]:
+def _csv_intake() -> tuple[Intake, int | None]:
     upload, form, csv_input = _read_csv()
     intake = batch_source.intake(
         batch_source.sent(upload.content),
@@ -109,8 +121,9 @@ def _csv_intake() -> tuple[Intake, str]:
         endpoint=CHAT,
         model=form.model,
         csv_input=csv_input.to_json(),
+        max_cost=form.max_cost,
     )
-    return intake, CHAT
+    return intake, form.max_cost
 
 
 @blueprint.get("")
@@ -162,10 +175,19 @@ def cancel(batch_id: str) -> Response:
     return jsonify(render.batch(batch))
 
 
+@blueprint.post("/<batch_id>")
+@requires("batches")
+def update(batch_id: str) -> Response:
+    """Changes the cap on a batch's cost; one that it had paused goes on once there is room."""
+    batch = batches.set_max_cost(caller(), batch_id, forms.parse(forms.UpdateBatch, forms.json_object()).max_cost)
+    queue.announce_work(caller().plan)
+    return jsonify(render.batch(batch))
+
+
 @blueprint.post("/<batch_id>/retry")
 @requires("batches")
 def retry(batch_id: str) -> Response:
     """Has the rows that failed, expired or were cancelled run again."""
-    batch = batches.retry(caller().account_id, batch_id)
+    batch = batches.retry(caller(), batch_id)
     queue.enqueue_retry(batch.id)
     return jsonify(render.batch(batch))

@@ -3,12 +3,13 @@
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from common import json_text
 from common.batches import DEFAULT_WINDOW
 from common.endpoints import MAX_MODEL_CHARACTERS, Endpoint
 from common.errors import InvalidRequest, TooLarge
+from common.money import parse_dollars
 from common.settings import settings
 
 FormT = TypeVar("FormT", bound="Form")
@@ -64,6 +65,17 @@ Stop = Annotated[Any, AfterValidator(_text_or_texts)]
 Metadata = Annotated[dict[MetadataKey, Annotated[Text, Field(max_length=512)]], Field(max_length=16)]
 
 
+def _nano_dollars(value: object) -> int:
+    amount = parse_dollars(value if isinstance(value, str) else "")
+    if amount == 0:
+        raise ValueError("is more than nothing")
+    return amount
+
+
+# An amount of dollars as an exact string, read as nano-dollars.
+Dollars = Annotated[int, BeforeValidator(_nano_dollars)]
+
+
 class Form(BaseModel):
     """Nothing is coerced, and an unknown field is an error: a misspelt setting must not be ignored."""
 
@@ -84,7 +96,7 @@ class Sampling(Form):
 
 
 # What the short form and the CSV form say in their own words; everything else goes into the body as it is.
-OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata"})
+OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata", "max_cost"})
 
 
 class ShortJob(Sampling):
@@ -116,6 +128,7 @@ class CsvBatch(Sampling):
     model: Model
     prompt: Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_TEMPLATE_CHARACTERS)]
     system: Annotated[Text, Field(max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
+    max_cost: Dollars | None = None
     metadata: Metadata | None = None
 
 
@@ -143,6 +156,13 @@ class CreateBatch(Form):
     on_error: Literal["fail", "skip"] = "fail"
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
+    max_cost: Dollars | None = None
+
+
+class UpdateBatch(Form):
+    """What may be changed of a batch while it runs."""
+
+    max_cost: Dollars | None
 
 
 def parse(form: type[FormT], value: object) -> FormT:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from common import ids, jobs, queue
+from common import jobs, models, queue
 from common.endpoints import CHAT, check_body
 from common.errors import InvalidRequest
 from web import forms, render, waiting
@@ -19,15 +19,13 @@ def submit() -> tuple[Response, int]:
     """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
     seconds = waiting.wanted_seconds(request.headers.get("Prefer"))
     endpoint, body, metadata = _read_job(forms.json_object())
-    batch_id = jobs.submit(caller(), endpoint, body, metadata)
+    models.check(caller().limits, body["model"])
+    job = jobs.submit(caller(), endpoint, body, metadata)
     queue.announce_work(caller().plan)
-    job_id = ids.show("job_", batch_id)
-    if seconds is None:
-        job = jobs.get(caller().account_id, job_id)
-    else:
-        job = waiting.until_ended(caller().account_id, job_id, batch_id, seconds)
+    if seconds is not None:
+        job = waiting.until_ended(caller().account_id, job.shown_id, job.batch_id, seconds)
     response = jsonify(render.job(job))
-    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
     return response, 200 if seconds is not None and job.status in jobs.ENDED else 202

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from common import ids, json_text
 from common.batches import Batch
-from common.estimates import ASSUMED_MAX_OUTPUT_TOKENS, BYTES_PER_TOKEN, Estimate
+from common.estimates import BYTES_PER_TOKEN, Estimate
 from common.files import File
 from common.jobs import Job
 from common.models import Model
@@ -173,6 +173,8 @@ def batch(found: Batch) -> dict[str, Any]:
             "total_tokens": found.prompt_tokens + found.completion_tokens,
         },
         "cost": money(found.cost),
+        "max_cost": money(found.max_cost),
+        "paused_reason": found.paused_reason,
         "rows_per_second": round(found.rows_per_second, 2),
         "estimated_completion_at": unix(found.estimated_completion_at),
         "metadata": found.metadata,
@@ -206,9 +208,8 @@ def estimate(found: Estimate, plan: Plan) -> dict[str, Any]:
         "tokens": {
             "prompt": sum(share.prompt_tokens for share in shares),
             "max_output": sum(share.max_output_tokens for share in shares),
-            "rows_without_max_tokens": sum(share.rows_without_bound for share in shares),
-            "basis": f"prompts: {BYTES_PER_TOKEN} bytes a token; a row without a bound counts as "
-            f"{ASSUMED_MAX_OUTPUT_TOKENS:,} tokens of output",
+            "basis": f"prompts: {BYTES_PER_TOKEN} bytes a token; answers: the bound that a request sets, or else "
+            f"{plan.default_output_tokens:,} tokens",
         },
         "cost": {
             "min": money(sum(share.min_cost or 0 for share in priced)),
@@ -218,7 +219,10 @@ def estimate(found: Estimate, plan: Plan) -> dict[str, Any]:
         "models": {name: share.rows for name, share in found.models.items()},
         "limits": {
             "plan": plan.name,
-            "within": "too_many_tasks" not in found.error_counts,
+            "within": "batch_too_large" not in found.error_counts and found.refused_by is None,
+            "refused_by": "batch_too_large" if "batch_too_large" in found.error_counts else found.refused_by,
+            "reserved_tokens": found.reserved_tokens,
+            "reserved_cost": money(found.reserved_cost),
             "max_rows": plan.max_rows,
             "max_file_bytes": plan.max_file_bytes,
         },

@@ -6,14 +6,14 @@ the plan and on the rows it takes, never on how many jobs are pending.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from common import ids
 from common.database import owner_engine
-from common.plans import plans
+from common.plans import plans, with_overrides
 from worker.endings import STOPPED_BY_STATE, Stopped
 
 LEASE_SECONDS = 20
@@ -34,11 +34,15 @@ class ClaimedJob:
     seq: int
     custom_id: str
     body: bytes
+    # What is held for it until its result is there; the cost is nano-dollars.
+    tokens: int = 0
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Some jobs of one batch, this worker's until the lease ends. `single` when a caller may be waiting for it."""
+    """Some jobs of one batch, this worker's until the lease ends. `single` when a caller may be waiting for it, and
+    `capped` when what its jobs may cost is counted against a cap."""
 
     id: UUID
     fence: int
@@ -48,6 +52,7 @@ class Claim:
     endpoint: str
     model: str | None
     single: bool
+    capped: bool
     jobs: tuple[ClaimedJob, ...]
 
     @property
@@ -56,29 +61,71 @@ class Claim:
         return self.id, self.fence
 
 
-def take(plan: str, rows: int, worker: str) -> tuple[list[Claim], bool]:
-    """Leases up to `rows` jobs of the plan's fairest account to `worker`; the flag says whether the plan has more."""
+class Taken(NamedTuple):
+    """`more`: the plan has more to claim. `blocked`: it has some that can be claimed only when jobs that run now have
+    ended, for a limit or a cap."""
+
+    claims: list[Claim]
+    more: bool
+    blocked: bool
+
+
+def take(plan: str, rows: int, worker: str) -> Taken:
+    """Leases up to `rows` jobs of the plan's fairest account to `worker`; none while the platform is stopped."""
     with owner_engine().begin() as connection:
-        clock = connection.execute(_LOCK_CLOCK, {"plan": plan}).scalar_one()
-        account = connection.execute(_NEXT_ACCOUNT, {"plan": plan, "clock": clock}).one_or_none()
+        plan_row = connection.execute(_LOCK_CLOCK, {"plan": plan}).one()
+        if plan_row.stopped:
+            return Taken([], more=False, blocked=False)
+        room = _platform_room(connection) if plan_row.hard_cap is not None else None
+        if room is not None and room <= 0:
+            return Taken([], more=False, blocked=True)
+        account, rows, blocked = _next_account(connection, plan, plan_row.virtual_time, rows)
         if account is None:
-            return [], False
-        leased = _lease(connection, plan, account.id, rows, worker)
-        claims = _with_jobs(connection, leased)
-        start = max(clock, account.virtual_time)
+            return Taken([], more=False, blocked=blocked)
+        leased, held_back = _lease(connection, plan, account.id, rows, worker, room)
+        claims = _with_jobs(connection, leased, room is not None)
+        start = max(plan_row.virtual_time, account.virtual_time)
         end = start + _weighed_tokens(plan, claims)
         parameters = {"plan": plan, "account_id": account.id, "start": start, "end": end}
         more = connection.execute(_ADVANCE, parameters).scalar_one()
-    return claims, bool(more)
+    return Taken(claims, bool(more), blocked or held_back)
 
 
-def _lease(connection: Connection, plan: str, account_id: UUID, rows: int, worker: str) -> Sequence[Any]:
+def _platform_room(connection: Connection) -> int:
+    """What may be claimed below the platform's cap, in nano-dollars, if all that runs costs what it may."""
+    return int(connection.execute(_PLATFORM_ROOM).scalar_one())
+
+
+def _next_account(connection: Connection, plan: str, clock: float, rows: int) -> tuple[Any, int, bool]:
+    """The fairest account that may have more jobs running, how many of `rows` it may, and whether one before it may
+    not."""
+    full: list[UUID] = []
+    while True:
+        account = connection.execute(_NEXT_ACCOUNT, {"plan": plan, "clock": clock, "full": full}).one_or_none()
+        if account is None:
+            return None, 0, bool(full)
+        room = with_overrides(plan, account.overrides).max_running_jobs - account.running
+        if room > 0:
+            return account, min(rows, room), bool(full)
+        full.append(account.id)
+
+
+def _lease(
+    connection: Connection, plan: str, account_id: UUID, rows: int, worker: str, platform_room: int | None
+) -> tuple[Sequence[Any], bool]:
     """Single jobs go before batches, and the batch served longest ago before the others. Rows that came back from a
-    lost worker go before rows never claimed."""
+    lost worker go before rows never claimed. The flag says that a cap leaves no room until jobs that run have ended."""
     candidates = connection.execute(_CANDIDATES, {"plan": plan, "account_id": account_id, "rows": rows}).all()
     singles = [batch for batch in candidates if batch.kind == "single"]
     chosen = singles or candidates[:1]
     chosen_ids = [batch.id for batch in chosen]
+    room = _room(connection, chosen, platform_room)
+    if room is not None:
+        if room <= 0:
+            return [], True
+        # What lies apart is taken a claim at a time, and what follows as far as there is room.
+        rows = 1 if chosen[0].returned else _affordable(connection, chosen, rows, room)
+        chosen = chosen[:rows]
     lease = {"worker": worker, "seconds": LEASE_SECONDS, "rows": rows}
     leased: list[Any] = []
     if any(batch.returned for batch in chosen):
@@ -89,10 +136,32 @@ def _lease(connection: Connection, plan: str, account_id: UUID, rows: int, worke
     if fresh:
         claim_ids = [ids.new_id() for _ in fresh]
         leased += connection.execute(_LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh} | lease)
-    return leased
+    return leased, False
 
 
-def _with_jobs(connection: Connection, leased: Sequence[Any]) -> list[Claim]:
+def _room(connection: Connection, chosen: Sequence[Any], platform_room: int | None) -> int | None:
+    """What the chosen jobs may cost, in nano-dollars; None where no cap is watched. A batch whose cap is reached is
+    paused, and one that only has no room for now is held back until some of its jobs have ended."""
+    if not chosen or chosen[0].max_cost is None:
+        return platform_room
+    batch = chosen[0]
+    running = int(connection.execute(_RUNNING_COST, {"batch_id": batch.id}).scalar_one())
+    room = int(batch.max_cost) - int(batch.cost) - running
+    if room <= 0:
+        connection.execute(_PAUSE if batch.cost >= batch.max_cost else _HOLD_BACK, {"batch_id": batch.id})
+    return room if platform_room is None else min(room, platform_room)
+
+
+def _affordable(connection: Connection, chosen: Sequence[Any], rows: int, room: int) -> int:
+    """How many of the next rows there is room for: at least one, so that a cap is passed by one call at most."""
+    parameters = {"rows": rows, "room": room}
+    if chosen[0].kind == "single":
+        return int(connection.execute(_AFFORDABLE_SINGLES, parameters | {"ids": [b.id for b in chosen]}).scalar_one())
+    parameters |= {"batch_id": chosen[0].id, "cursor": chosen[0].cursor}
+    return int(connection.execute(_AFFORDABLE_ROWS, parameters).scalar_one())
+
+
+def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: bool) -> list[Claim]:
     """The bodies of the leased rows, less those that have a result already."""
     jobs: dict[UUID, list[ClaimedJob]] = {row.id: [] for row in leased}
     parameters = {
@@ -102,15 +171,19 @@ def _with_jobs(connection: Connection, leased: Sequence[Any]) -> list[Claim]:
         "ends": [row.end_seq for row in leased],
     }
     for row in connection.execute(_JOBS, parameters):
-        jobs[row.claim_id].append(ClaimedJob(row.seq, row.custom_id, row.body))
+        jobs[row.claim_id].append(ClaimedJob(row.seq, row.custom_id, row.body, row.tokens, row.cost))
     # A row can have its result before it is claimed: ingest fails rows without a prompt.
     fewer = {row.id: len(jobs[row.id]) for row in leased if len(jobs[row.id]) != row.pending}
     if fewer:
         connection.execute(_SET_PENDING, {"claim_ids": list(fewer), "pending": list(fewer.values())})
+    capped = {row.id for row in leased if platform_capped or row.max_cost is not None}
+    if capped:
+        costs = [sum(job.cost for job in jobs[claim_id]) for claim_id in capped]
+        connection.execute(_SET_COST, {"claim_ids": list(capped), "costs": costs})
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,
-            row.kind == "single", tuple(jobs[row.id]),
+            row.kind == "single", row.id in capped, tuple(jobs[row.id]),
         )
         for row in leased
         if jobs[row.id]
@@ -162,7 +235,7 @@ def _mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
     return set(connection.execute(_ADD_RETURNED, parameters).scalars())
 
 
-_CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0)"
+_CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back"
 
 # Batches take turns; single jobs go in the order they came, also when a lost worker's come back.
 _SERVED_AT = "CASE b.kind WHEN 'single' THEN b.served_at ELSE clock_timestamp() END"
@@ -170,7 +243,9 @@ _SERVED_AT = "CASE b.kind WHEN 'single' THEN b.served_at ELSE clock_timestamp() 
 # The lock also makes claims of one plan follow each other, so that each sees what the one before it took.
 _LOCK_CLOCK = text(
     "INSERT INTO plan_clocks (plan) VALUES (:plan)"
-    " ON CONFLICT (plan) DO UPDATE SET plan = excluded.plan RETURNING virtual_time"
+    " ON CONFLICT (plan) DO UPDATE SET plan = excluded.plan"
+    " RETURNING virtual_time, (SELECT stopped_at IS NOT NULL FROM platform) AS stopped,"
+    " (SELECT hard_cap FROM platform) AS hard_cap"
 )
 
 # A skip scan: one index probe for each account that waits, however many jobs it has.
@@ -183,12 +258,15 @@ _NEXT_ACCOUNT = text(f"""
                 ORDER BY b.account_id LIMIT 1)
         FROM waiting WHERE waiting.account_id IS NOT NULL
     )
-    SELECT a.id, a.virtual_time FROM waiting JOIN accounts a ON a.id = waiting.account_id
+    SELECT a.id, a.virtual_time, a.overrides, (
+        SELECT coalesce(sum(c.pending), 0) FROM claims c WHERE c.account_id = a.id AND c.state = 'leased'
+    ) AS running
+    FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(CAST(:full AS uuid[]))
     ORDER BY greatest(a.virtual_time, :clock), a.virtual_time, a.id LIMIT 1
 """)
 
 _CANDIDATES = text(f"""
-    SELECT id, kind, cursor, total, returned FROM batches
+    SELECT id, kind, cursor, total, returned, cost, max_cost FROM batches
     WHERE plan = :plan AND account_id = :account_id AND {_CLAIMABLE}
     ORDER BY (kind <> 'single'), served_at, id LIMIT :rows
 """)
@@ -212,7 +290,7 @@ _LEASE_RETURNED = text(f"""
         RETURNING b.id
     )
     SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, b.account_id, b.api_key_id,
-        b.endpoint, b.model, b.kind
+        b.endpoint, b.model, b.kind, b.max_cost
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
 """)
 
@@ -226,7 +304,7 @@ _LEASE_FRESH = text(f"""
               JOIN batches o ON o.id = wanted.batch_id) before
         WHERE b.id = before.id AND b.state = 'in_progress'
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
-            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind
+            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost
     ), leased AS (
         INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
         SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', :worker,
@@ -234,12 +312,12 @@ _LEASE_FRESH = text(f"""
         FROM taken RETURNING id, fence, pending
     )
     SELECT l.id, l.fence, l.pending, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
-        t.endpoint, t.model, t.kind
+        t.endpoint, t.model, t.kind, t.max_cost
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """)
 
 _JOBS = text("""
-    SELECT c.id AS claim_id, j.seq, j.custom_id, j.body
+    SELECT c.id AS claim_id, j.seq, j.custom_id, j.body, j.tokens, j.cost
     FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:batch_ids AS uuid[]), CAST(:firsts AS int[]), CAST(:ends AS int[]))
         AS c (id, batch_id, first_seq, end_seq)
     JOIN jobs j ON j.batch_id = c.batch_id AND j.seq >= c.first_seq AND j.seq < c.end_seq
@@ -255,6 +333,41 @@ _SET_PENDING = text("""
     )
     UPDATE claims c SET pending = n.pending FROM counted n
     WHERE c.id = n.id AND n.pending > 0 AND c.pending <> n.pending
+""")
+
+_PLATFORM_ROOM = text("""
+    SELECT hard_cap - CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END
+        - (SELECT coalesce(sum(cost), 0) FROM claims WHERE state = 'leased')
+    FROM platform
+""")
+
+_RUNNING_COST = text("SELECT coalesce(sum(cost), 0) FROM claims WHERE batch_id = :batch_id AND state = 'leased'")
+
+_PAUSE = text("""
+    UPDATE batches SET state = 'paused', paused_reason = 'max_cost', paused_at = clock_timestamp()
+    WHERE id = :batch_id AND state = 'in_progress'
+""")
+
+_HOLD_BACK = text("UPDATE batches SET held_back = true WHERE id = :batch_id AND state = 'in_progress'")
+
+_AFFORDABLE_ROWS = text("""
+    SELECT greatest(1, count(*)) FROM (
+        SELECT sum(cost) OVER (ORDER BY seq) - cost AS before FROM jobs
+        WHERE batch_id = :batch_id AND seq >= :cursor AND seq < :cursor + :rows
+    ) AS next WHERE before < :room
+""")
+
+_AFFORDABLE_SINGLES = text("""
+    SELECT greatest(1, count(*)) FROM (
+        SELECT sum(j.cost) OVER (ORDER BY wanted.position) - j.cost AS before
+        FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (id, position)
+        JOIN jobs j ON j.batch_id = wanted.id AND j.seq = 0 WHERE wanted.position <= :rows
+    ) AS next WHERE before < :room
+""")
+
+_SET_COST = text("""
+    UPDATE claims c SET cost = n.cost FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:costs AS bigint[])) AS n (id, cost)
+    WHERE c.id = n.id
 """)
 
 # Tells whether the plan has more work.
@@ -277,7 +390,7 @@ _RENEW = text("""
 """)
 
 _RETURN = text("""
-    UPDATE claims SET state = 'returned' WHERE id IN (
+    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
         SELECT c.id FROM claims c
         JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
             ON c.id = mine.id AND c.fence = mine.fence
@@ -286,7 +399,7 @@ _RETURN = text("""
 """)
 
 _RETURN_EXPIRED = text("""
-    UPDATE claims SET state = 'returned' WHERE id IN (
+    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
         SELECT id FROM claims WHERE state = 'leased' AND lease_until < clock_timestamp()
         ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
     ) RETURNING batch_id, pending
@@ -295,7 +408,7 @@ _RETURN_EXPIRED = text("""
 _LOCK_BATCHES = text("SELECT id FROM batches WHERE id = ANY(:batch_ids) ORDER BY id FOR UPDATE")
 
 _ADD_RETURNED = text("""
-    UPDATE batches b SET returned = b.returned + n.rows
+    UPDATE batches b SET returned = b.returned + n.rows, held_back = false
     FROM unnest(CAST(:batch_ids AS uuid[]), CAST(:rows AS int[])) AS n (id, rows)
     WHERE b.id = n.id RETURNING b.plan
 """)

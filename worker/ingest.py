@@ -1,26 +1,30 @@
 """Ingest: a batch's input becomes its jobs, in one transaction.
 
-Either every row is in PostgreSQL and the batch is `in_progress`, or none is and the batch is `failed` with its errors,
-or the process died and the batch is `validating` as before, to be read again from the start. It runs in a process of
-its own, because reading a million rows would hold up the calls in flight.
+Either every row is in PostgreSQL, with what it may use held, and the batch is `in_progress`; or none is and the batch
+is `failed` with its errors; or the process died and the batch is `validating` as before, to be read again from the
+start. A large input is read in a process of its own, because that would hold up the calls in flight.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import batch_source, files, ids, interpreter, json_text, logs, plans, queue
+from common import batch_source, files, ids, interpreter, json_text, logs, plans, queue, quotas
 from common.batch_input import INGEST_LOCK
 from common.batch_states import finish
 from common.database import owner_engine
+from common.errors import QuotaExceeded
 from common.input_rows import BadRow
 from common.intake import Intake, Rejected
 from common.output_lines import line
+from common.quotas import Allowance
+from common.reservations import exposure
 from worker.job_copy import JobCopy
 
 log = logging.getLogger(__name__)
@@ -51,7 +55,12 @@ def read(batch_id: UUID) -> None:
     try:
         plan = ingest(batch_id)
     except Rejected as rejected:
-        _fail(batch_id, rejected)
+        _fail(batch_id, [asdict(error) for error in rejected.errors], rejected.counts)
+        return
+    except QuotaExceeded as refused:
+        # Of no line: it is the batch that there is no room for.
+        error = {"code": refused.code, "line": None, "message": refused.message, "param": None}
+        _fail(batch_id, [error], Counter([refused.code or ""]))
         return
     except _Cancelled:
         return
@@ -74,27 +83,48 @@ def ingest(batch_id: UUID) -> str | None:
             model=batch.model,
             csv_input=batch.input,
             skip=batch.on_error == "skip",
+            max_cost=batch.max_cost,
         )
-        _write_jobs(connection, batch, intake)
-        failed, error_bytes = _fail_rows(connection, batch, intake.failing_rows())
-        _move_on(connection, batch, intake.total, failed, error_bytes)
+        tokens, cost = _write_jobs(connection, batch, intake)
+        failing = _fail_rows(connection, batch, intake.failing_rows())
+        tokens -= failing.tokens
+        cost -= failing.cost
+        _move_on(connection, batch, intake.total, failing, tokens, cost)
         finish(connection, [batch_id])
-    log.info("batch ingested", extra={"rows": intake.total, "failed": failed})
+        # The account's row is the hottest, so it is locked last.
+        limits = plans.with_overrides(batch.plan, batch.overrides)
+        allowance = Allowance(batch.account_id, batch.period_start, batch.period_end, limits, batch.hard_cap)
+        quotas.reserve(connection, allowance, tokens, exposure(cost, 0, batch.max_cost))
+    log.info("batch ingested", extra={"rows": intake.total, "failed": failing.rows})
     return str(batch.plan)
 
 
-def _write_jobs(connection: Connection, batch: Any, intake: Intake) -> None:
-    """Copies every row in, until it is known that the input is refused."""
+def _write_jobs(connection: Connection, batch: Any, intake: Intake) -> tuple[int, int]:
+    """Copies every row in, until it is known that the input is refused. Returns the tokens and the cost to hold."""
+    tokens = cost = 0
     with JobCopy(connection, batch.id, batch.account_id) as copy:
         add = copy.add
         for seq, row in intake.rows():
             if not intake.refused:
-                add(seq, row.custom_id, row.body)
+                add(seq, row.custom_id, row.body, row.tokens, row.cost)
+                tokens += row.tokens
+                cost += row.cost
+    return tokens, cost
 
 
-def _fail_rows(connection: Connection, batch: Any, failing: Iterator[tuple[int, BadRow]]) -> tuple[int, int]:
-    """The results of rows that fail without a call: how many, and the bytes of their lines. Raises Rejected."""
-    failed = error_bytes = 0
+@dataclass(slots=True)
+class _Failing:
+    """Rows that fail without a call: how many, the bytes of their lines, and what was going to be held for them."""
+
+    rows: int = 0
+    error_bytes: int = 0
+    tokens: int = 0
+    cost: int = 0
+
+
+def _fail_rows(connection: Connection, batch: Any, failing: Iterator[tuple[int, BadRow]]) -> _Failing:
+    """Writes the results of rows that fail without a call. Raises Rejected."""
+    found = _Failing()
     while rows := list(islice(failing, FAILED_AT_ONCE)):
         parameters = {
             "batch_id": batch.id,
@@ -104,23 +134,29 @@ def _fail_rows(connection: Connection, batch: Any, failing: Iterator[tuple[int, 
             "messages": [row.error.message for _, row in rows],
         }
         connection.execute(_FAIL_ROWS, parameters)
-        failed += len(rows)
-        error_bytes += sum(_line_bytes(batch.id, seq, row) for seq, row in rows)
-    return failed, error_bytes
+        found.rows += len(rows)
+        for seq, row in rows:
+            found.error_bytes += _line_bytes(batch.id, seq, row)
+            found.tokens += row.tokens
+            found.cost += row.cost
+    return found
 
 
 def _line_bytes(batch_id: UUID, seq: int, row: BadRow) -> int:
     return len(line(batch_id, seq, row.custom_id, None, None, None, row.error.code, row.error.message))
 
 
-def _move_on(connection: Connection, batch: Any, total: int, failed: int, error_bytes: int) -> None:
+def _move_on(connection: Connection, batch: Any, total: int, failing: _Failing, tokens: int, cost: int) -> None:
     """The batch begins. Raises _Cancelled."""
     output_file_id, error_file_id = files.add_results(connection, batch.account_id, batch.id)
     parameters = {
         "batch_id": batch.id,
         "total": total,
-        "failed": failed,
-        "error_bytes": error_bytes,
+        "failed": failing.rows,
+        "error_bytes": failing.error_bytes,
+        "period_start": batch.period_start,
+        "tokens": tokens,
+        "cost": cost,
         "output_file_id": output_file_id,
         "error_file_id": error_file_id,
     }
@@ -128,16 +164,16 @@ def _move_on(connection: Connection, batch: Any, total: int, failed: int, error_
         raise _Cancelled
 
 
-def _fail(batch_id: UUID, rejected: Rejected) -> None:
+def _fail(batch_id: UUID, errors: list[dict[str, Any]], counts: Counter[str]) -> None:
     parameters = {
         "batch_id": batch_id,
-        "errors": json_text.dumps([asdict(error) for error in rejected.errors]).decode(),
-        "count": rejected.counts.total(),
-        "counts": json_text.dumps(rejected.counts).decode(),
+        "errors": json_text.dumps(errors).decode(),
+        "count": counts.total(),
+        "counts": json_text.dumps(counts).decode(),
     }
     with owner_engine().begin() as connection:
         connection.execute(_FAIL, parameters)
-    log.info("batch failed validation", extra={"errors": rejected.counts.total()})
+    log.info("batch failed validation", extra={"errors": counts.total()})
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:batch_id))")
@@ -145,8 +181,10 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:batch_id))")
 _INPUT_BYTES = text("SELECT f.bytes FROM batches b JOIN files f ON f.id = b.input_file_id WHERE b.id = :batch_id")
 
 _GET = text("""
-    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, f.storage_key, a.overrides
+    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, b.max_cost, f.storage_key, a.overrides,
+        a.hard_cap, p.period_start, p.period_end
     FROM batches b JOIN accounts a ON a.id = b.account_id LEFT JOIN files f ON f.id = b.input_file_id
+        CROSS JOIN LATERAL billing_period(a.billing_anchor, now()) AS p
     WHERE b.id = :batch_id AND b.state = 'validating'
 """)
 
@@ -158,6 +196,7 @@ _FAIL_ROWS = text("""
 
 _MOVE_ON = text("""
     UPDATE batches SET state = 'in_progress', total = :total, failed = :failed, error_bytes = :error_bytes,
+        period_start = :period_start, reserved_tokens = :tokens, reserved_cost = :cost,
         output_file_id = :output_file_id, error_file_id = :error_file_id, in_progress_at = clock_timestamp()
     WHERE id = :batch_id AND state = 'validating'
 """)

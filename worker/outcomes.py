@@ -9,10 +9,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from common import pauses, quotas
 from common.batch_states import finish
 from common.database import owner_engine
 from common.output_lines import line
 from common.prices import Price
+from common.quotas import Change
+from common.reservations import exposure
 from worker.claims import Claim, ClaimedJob
 
 
@@ -50,6 +53,11 @@ class Outcome:
         return self.job.seq
 
     @property
+    def claimed_cost(self) -> int:
+        """What its claim counts it for, where a cap is watched."""
+        return self.job.cost if self.claim.capped else 0
+
+    @property
     def line_bytes(self) -> int:
         """The size of its line in the output or the error file of its batch."""
         return len(
@@ -77,10 +85,16 @@ def record(outcomes: Sequence[Outcome]) -> None:
         if not recorded:
             return
         _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
-        _settle_claims(connection, Counter(outcome.claim.id for outcome in recorded))
-        # The batches' rows are the hottest, so they are locked last.
-        _count(connection, recorded)
+        _settle_claims(connection, recorded)
+        # The hottest rows are locked last: the batches', then the accounts', then the platform's.
+        changes = _count(connection, recorded)
         finish(connection, {outcome.claim.batch_id for outcome in recorded})
+        capped = quotas.settle(connection, changes)
+        cost = sum(change.cost_used for change in changes.values())
+        if cost:
+            connection.exec_driver_sql(_SPEND, {"cost": cost})
+    for account_id in capped:
+        pauses.pause_account(account_id, "spend_cap")
 
 
 def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[tuple[UUID, int]]:
@@ -135,15 +149,24 @@ def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
     connection.exec_driver_sql(_INSERT_USAGE, columns)
 
 
-def _settle_claims(connection: Connection, recorded: Counter[UUID]) -> None:
-    connection.exec_driver_sql(_SETTLE_CLAIMS, {"ids": list(recorded), "counts": list(recorded.values())})
+def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
+    counts: Counter[UUID] = Counter()
+    costs: Counter[UUID] = Counter()
+    for outcome in recorded:
+        counts[outcome.claim.id] += 1
+        costs[outcome.claim.id] += outcome.claimed_cost
+    columns = {"ids": list(counts), "counts": list(counts.values()), "costs": [costs[claim_id] for claim_id in counts]}
+    connection.exec_driver_sql(_SETTLE_CLAIMS, columns)
 
 
-def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
+def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UUID, datetime], Change]:
+    """Adds outcomes to their batches' counters. Returns what they change in their accounts' quotas."""
     sums: dict[UUID, Counter[str]] = defaultdict(Counter)
     for outcome in recorded:
         batch = sums[outcome.claim.batch_id]
         batch[outcome.kind] += 1
+        batch["held_tokens"] += outcome.job.tokens
+        batch["held_cost"] += outcome.job.cost
         if not outcome.claim.single:
             batch["output_bytes" if outcome.kind == "succeeded" else "error_bytes"] += outcome.line_bytes
         if outcome.usage is not None:
@@ -152,12 +175,26 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> None:
             batch["completion"] += outcome.usage.completion_tokens
             batch["cost"] += outcome.cost or 0
     batch_ids = sorted(sums)
-    if len(batch_ids) > 1:
-        connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
+    before = connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids}).all()
     columns: dict[str, list[Any]] = {"ids": batch_ids}
     for name in _COUNTED:
         columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
     connection.exec_driver_sql(_COUNT, columns)
+    changes: dict[tuple[UUID, datetime], Change] = defaultdict(Change)
+    for row in before:
+        if row.period_start is None:
+            # It was admitted before there were quotas.
+            continue
+        counted = sums[row.id]
+        change = changes[row.account_id, row.period_start]
+        change.used += counted["prompt"] + counted["completion"]
+        change.reserved += min(row.reserved_tokens, counted["held_tokens"])
+        change.cost_used += counted["cost"]
+        # As the statement above leaves it.
+        reserved_cost = max(0, row.reserved_cost - counted["held_cost"])
+        change.cost_reserved += exposure(row.reserved_cost, row.cost, row.max_cost)
+        change.cost_reserved -= exposure(reserved_cost, row.cost + counted["cost"], row.max_cost)
+    return changes
 
 
 _LOCK_CLAIMS = """
@@ -186,17 +223,23 @@ _INSERT_USAGE = """
 """
 
 _SETTLE_CLAIMS = """
-    WITH recorded AS (SELECT * FROM unnest(%(ids)s::uuid[], %(counts)s::int[]) AS n (id, rows)),
+    WITH recorded AS (
+        SELECT * FROM unnest(%(ids)s::uuid[], %(counts)s::int[], %(costs)s::bigint[]) AS n (id, rows, cost)
+    ),
     ended AS (DELETE FROM claims c USING recorded n WHERE c.id = n.id AND c.pending = n.rows)
-    UPDATE claims c SET pending = c.pending - n.rows FROM recorded n WHERE c.id = n.id AND c.pending > n.rows
+    UPDATE claims c SET pending = c.pending - n.rows, cost = c.cost - n.cost
+    FROM recorded n WHERE c.id = n.id AND c.pending > n.rows
 """
 
 _COUNTED = (
     "succeeded", "failed", "cancelled", "expired", "output_bytes", "error_bytes",
-    "prompt", "cached", "completion", "cost",
+    "prompt", "cached", "completion", "cost", "held_tokens", "held_cost",
 )  # fmt: skip
 
-_LOCK_BATCHES = "SELECT id FROM batches WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+_LOCK_BATCHES = """
+    SELECT id, account_id, period_start, reserved_tokens, reserved_cost, cost, max_cost FROM batches
+    WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+"""
 
 # The rate is an exponentially weighted average over ten seconds; exp() of less than -300 would underflow.
 _COUNT = """
@@ -206,13 +249,33 @@ _COUNT = """
         output_bytes = b.output_bytes + n.output_bytes, error_bytes = b.error_bytes + n.error_bytes,
         prompt_tokens = b.prompt_tokens + n.prompt, cached_tokens = b.cached_tokens + n.cached,
         completion_tokens = b.completion_tokens + n.completion, cost = b.cost + n.cost,
+        reserved_tokens = greatest(0, b.reserved_tokens - n.held_tokens),
+        reserved_cost = greatest(0, b.reserved_cost - n.held_cost),
+        held_back = false,
         rate = b.rate * exp(-least(300, greatest(0,
             coalesce(extract(epoch FROM clock_timestamp() - b.rate_at), 0)) / 10)::double precision)
             + (n.succeeded + n.failed + n.cancelled + n.expired) / 10.0,
         rate_at = clock_timestamp()
     FROM unnest(%(ids)s::uuid[], %(succeeded)s::int[], %(failed)s::int[], %(cancelled)s::int[], %(expired)s::int[],
         %(output_bytes)s::bigint[], %(error_bytes)s::bigint[], %(prompt)s::bigint[], %(cached)s::bigint[],
-        %(completion)s::bigint[], %(cost)s::bigint[])
-        AS n (id, succeeded, failed, cancelled, expired, output_bytes, error_bytes, prompt, cached, completion, cost)
+        %(completion)s::bigint[], %(cost)s::bigint[], %(held_tokens)s::bigint[], %(held_cost)s::bigint[])
+        AS n (id, succeeded, failed, cancelled, expired, output_bytes, error_bytes, prompt, cached, completion, cost,
+            held_tokens, held_cost)
     WHERE b.id = n.id
+"""
+
+# A month's spending begins anew with its first receipt. Whoever stopped the platform before, and why, stays.
+_SPEND = """
+    UPDATE platform SET month = date_trunc('month', now(), 'UTC'),
+        spent = CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s,
+        stopped_at = CASE
+            WHEN stopped_at IS NOT NULL THEN stopped_at
+            WHEN CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s >= hard_cap
+                THEN clock_timestamp()
+        END,
+        stopped_reason = CASE
+            WHEN stopped_at IS NOT NULL THEN stopped_reason
+            WHEN CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s >= hard_cap
+                THEN 'spend_cap'
+        END
 """

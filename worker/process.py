@@ -42,8 +42,10 @@ class WorkerProcess:
     def __init__(self, name: str) -> None:
         self.name = name
         concurrency = settings().worker_concurrency
+        # Plans with work that can be claimed only once jobs that run now have ended.
+        self._blocked: set[str] = set()
         self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
-        self.generator = Generator(concurrency, self.claim_rows, _tell_waiting, _announce)
+        self.generator = Generator(concurrency, self.claim_rows, self._recorded, _announce)
         self._ended = threading.Event()
         self._reached_database_since: float | None = None
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
@@ -96,10 +98,18 @@ class WorkerProcess:
 
     def serve(self, plan: str) -> None:
         """Claims some of the plan's work, if it has any, and starts it."""
-        taken, more = claims.take(plan, self.claim_rows, self.name)
-        self.generator.start(taken)
-        if more:
+        taken = claims.take(plan, self.claim_rows, self.name)
+        if taken.blocked:
+            self._blocked.add(plan)
+        self.generator.start(taken.claims)
+        if taken.more:
             queue.announce_work(plan)
+
+    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        _tell_waiting(outcomes)
+        # What ended may have made room under a limit or a cap. What ends in other processes the sweep notices.
+        while self._blocked:
+            queue.announce_work(self._blocked.pop())
 
     def may_ingest(self) -> bool:
         self._ingests = [child for child in self._ingests if child.is_alive()]

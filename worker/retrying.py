@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import ids, queue, results
+from common import ids, queue, quotas, results
 from common.batch_states import finish
 from common.database import owner_engine
 from common.output_lines import line
+from common.reservations import exposure
 
 ROWS_PER_CLAIM = 256
 # A claim reads its whole range to find the rows that are its own.
@@ -29,6 +30,10 @@ def retry(batch_id: UUID) -> None:
         parameters = {"batch_id": batch_id, "rows": len(seqs), "error_bytes": error_bytes} | counts
         connection.execute(_MOVE_ON, parameters)
         finish(connection, [batch_id])
+        if not wanted:
+            cost = exposure(batch.reserved_cost, batch.cost, batch.max_cost)
+            quotas.release(connection, batch.account_id, batch.period_start, batch.reserved_tokens, cost)
+            connection.execute(_LET_GO, {"batch_id": batch_id})
     queue.announce_work(batch.plan)
 
 
@@ -84,7 +89,12 @@ def _add_claims(
 
 _NONE = {"failed": 0, "cancelled": 0, "expired": 0}
 
-_LOCK = text("SELECT account_id, plan, state FROM batches WHERE id = :batch_id AND retrying FOR UPDATE")
+_LOCK = text("""
+    SELECT account_id, plan, state, period_start, reserved_tokens, reserved_cost, cost, max_cost FROM batches
+    WHERE id = :batch_id AND retrying FOR UPDATE
+""")
+
+_LET_GO = text("UPDATE batches SET reserved_tokens = 0, reserved_cost = 0 WHERE id = :batch_id")
 
 _TO_RUN_AGAIN = text(f"""
     SELECT r.seq, r.outcome, r.status_code, r.request_id, r.body, r.error_code, r.error_message, j.custom_id

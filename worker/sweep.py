@@ -73,11 +73,12 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 # A skip scan over the plans, one probe each.
 _PLANS_WITH_WORK = text("""
     WITH RECURSIVE waiting AS (
-        (SELECT plan FROM batches WHERE state = 'in_progress' AND (cursor < total OR returned > 0)
+        (SELECT plan FROM batches WHERE state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back
          ORDER BY plan LIMIT 1)
         UNION ALL
         SELECT (SELECT b.plan FROM batches b
                 WHERE b.plan > waiting.plan AND b.state = 'in_progress' AND (b.cursor < b.total OR b.returned > 0)
+                    AND NOT b.held_back
                 ORDER BY b.plan LIMIT 1)
         FROM waiting WHERE waiting.plan IS NOT NULL
     )
@@ -94,12 +95,12 @@ _FORGOTTEN_INGESTS = text("""
 
 # A batch without rows has nothing to close. Single jobs have no window.
 _EXPIRE = text("""
-    UPDATE batches SET expiring_at = clock_timestamp(),
+    UPDATE batches SET expiring_at = clock_timestamp(), paused_reason = NULL,
         state = CASE state WHEN 'validating' THEN 'expired' ELSE 'expiring' END,
         ended_at = CASE state WHEN 'validating' THEN clock_timestamp() END
     WHERE id IN (
         SELECT id FROM batches
-        WHERE expires_at < clock_timestamp() AND state IN ('validating', 'in_progress') AND NOT retrying
+        WHERE expires_at < clock_timestamp() AND state IN ('validating', 'in_progress', 'paused') AND NOT retrying
         ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     ) RETURNING id
 """)

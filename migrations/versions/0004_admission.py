@@ -111,8 +111,7 @@ ALTER TABLE batches
     ADD COLUMN period_start timestamptz,
     ADD COLUMN reserved_tokens bigint NOT NULL DEFAULT 0 CHECK (reserved_tokens >= 0),
     ADD COLUMN reserved_cost bigint NOT NULL DEFAULT 0 CHECK (reserved_cost >= 0),
-    -- With a max_cost: what the jobs under claims may cost. Held back: that leaves no room for another claim.
-    ADD COLUMN claimed_cost bigint NOT NULL DEFAULT 0 CHECK (claimed_cost >= 0),
+    -- What its jobs under claims may cost leaves no room for another claim below its max_cost, until some have ended.
     ADD COLUMN held_back boolean NOT NULL DEFAULT false;
 DROP INDEX batches_claimable;
 CREATE INDEX batches_claimable ON batches (plan, account_id, (kind <> 'single'), served_at, id)
@@ -123,6 +122,7 @@ CREATE INDEX batches_open ON batches (account_id, id) WHERE state IN ('validatin
 
 ALTER TABLE claims
     ADD COLUMN account_id uuid,
+    -- What its jobs without a result may cost, where a cap on the cost is watched.
     ADD COLUMN cost bigint NOT NULL DEFAULT 0 CHECK (cost >= 0);
 UPDATE claims c SET account_id = b.account_id FROM batches b WHERE b.id = c.batch_id;
 ALTER TABLE claims ALTER COLUMN account_id SET NOT NULL;

@@ -44,7 +44,7 @@ def claim_of(model: str, rows: int = 1) -> Claim:
     """A claim that no database knows: calling needs none."""
     jobs = tuple(ClaimedJob(seq, str(seq), json_text.dumps(body_of(model, seq))) for seq in range(rows))
     account, key, batch = ids.new_id(), ids.new_id(), ids.new_id()
-    return Claim(ids.new_id(), 1, batch, account, key, "/v1/chat/completions", model, False, jobs)
+    return Claim(ids.new_id(), 1, batch, account, key, "/v1/chat/completions", model, False, False, jobs)
 
 
 def body_of(model: str, seq: int) -> dict[str, Any]:

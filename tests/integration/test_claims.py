@@ -25,18 +25,18 @@ def rows_of(taken: list[Claim]) -> list[Row]:
 
 def test_a_plan_without_work_gives_none() -> None:
     work.single(work.caller("pro"))
-    assert claims.take("free", 64, "worker A") == ([], False)
+    assert claims.take("free", 64, "worker A") == ([], False, False)
 
 
 def test_a_claim_takes_the_next_rows_of_a_batch_and_says_whether_there_are_more() -> None:
     batch_id = work.bulk(work.caller(), 10)
     seen = []
     for expected in (range(4), range(4, 8), range(8, 10)):
-        taken, more = claims.take("pro", 4, "worker A")
+        taken, more, _ = claims.take("pro", 4, "worker A")
         assert rows_of(taken) == [(batch_id, seq) for seq in expected]
         assert more == (expected.stop < 10)
         seen += [job.body for claim in taken for job in claim.jobs]
-    assert claims.take("pro", 4, "worker A") == ([], False)
+    assert claims.take("pro", 4, "worker A") == ([], False, False)
     assert all(b"row %d" % number in body for number, body in enumerate(seen))
 
 
@@ -148,7 +148,7 @@ def test_a_claim_never_holds_a_row_that_has_its_result() -> None:
     ingest.ingest(batch_id)
     seen: list[Row] = []
     while True:
-        taken, more = claims.take("pro", 4, "worker A")
+        taken, more, _ = claims.take("pro", 4, "worker A")
         seen += rows_of(taken)
         if not more:
             break
@@ -189,4 +189,4 @@ def test_a_cancelled_batch_is_claimed_no_more(database: psycopg.Connection) -> N
     work.bulk(work.caller(), 4)
     take(rows=2)
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now()")
-    assert claims.take("pro", 64, "worker A") == ([], False)
+    assert claims.take("pro", 64, "worker A") == ([], False, False)

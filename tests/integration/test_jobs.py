@@ -78,7 +78,14 @@ def test_each_endpoint_takes_the_providers_own_json_and_gives_the_providers_own_
 
 
 def test_what_was_submitted_is_what_the_provider_gets_once(stack: Stack, customer: Customer) -> None:
-    body = {"messages": MESSAGES, "model": "sim", "n": 2, "user": "Zoë ☃", "odd": [None, 1.5, {"a": []}]}
+    body = {
+        "messages": MESSAGES,
+        "model": "sim",
+        "n": 2,
+        "user": "Zoë ☃",
+        "max_tokens": 9,
+        "odd": [None, 1.5, {"a": []}],
+    }
     customer.submit({"endpoint": "/v1/chat/completions", "body": body}, wait=30)
     assert provider_calls(stack, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) == 1
 

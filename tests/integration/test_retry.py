@@ -114,7 +114,7 @@ def test_of_many_that_retry_a_batch_at_once_one_does(web: WebClient, database: p
 
     def try_it(_: int) -> bool:
         try:
-            batches.retry(web.caller.account_id, ids.show("batch_", batch_id))
+            batches.retry(web.caller, ids.show("batch_", batch_id))
         except Conflict:
             return False
         return True

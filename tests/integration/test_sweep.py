@@ -114,7 +114,7 @@ def test_a_cancelled_batch_that_nobody_closes_gets_its_task_again_and_ends(datab
     queue.redis().flushdb()
     database.execute("UPDATE claims SET lease_until = now() - interval '1 second'")
     sweep.run()
-    assert claims.take("pro", 64, "worker B") == ([], False)
+    assert claims.take("pro", 64, "worker B") == ([], False, False)
     assert waiting("tasks") == [("worker.tasks.close", [batch_id.hex])]
     closing.close(batch_id)
     record(work.outcomes(claim))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +14,21 @@ from common.endpoints import PROMPT_FIELDS
 from common.errors import LineError
 from common.input_rows import BadRow, InputRow, JobRow
 from common.jsonl_rows import BOM, MAX_LINE_BYTES
+from common.plans import OWN_FILE
+from common.plans import read as read_plans
+from common.reservations import Reserver
+from tests.process_settings import process_settings
+from tests.unit.test_settings import GOOD as GOOD_SETTINGS
 
 CHAT = "/v1/chat/completions"
 ALLOWED = "sim"
+PLAN = read_plans(OWN_FILE)["pro"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def with_settings() -> Iterator[None]:
+    with process_settings(GOOD_SETTINGS):
+        yield
 
 
 def is_allowed(model: str) -> bool:
@@ -29,10 +42,12 @@ def request(endpoint: str = CHAT, **fields: Any) -> dict[str, Any]:
 
 
 GOOD = json.dumps(request()).encode()
+# Its body as it is sent on: a request that sets no bound has its plan's.
+BOUNDED = request()["body"] | {"max_completion_tokens": PLAN.default_output_tokens}
 
 
 def read(content: bytes) -> list[InputRow]:
-    return list(jsonl_rows.read(io.BytesIO(content), CHAT, is_allowed))
+    return list(jsonl_rows.read(io.BytesIO(content), CHAT, is_allowed, Reserver(CHAT, PLAN)))
 
 
 def codes(content: bytes) -> list[tuple[str, int]]:
@@ -56,13 +71,15 @@ def codes(content: bytes) -> list[tuple[str, int]]:
 )
 def test_line_ends_blank_lines_and_a_byte_order_mark_do_no_harm(content: bytes, lines: list[int]) -> None:
     assert codes(content) == [("", line) for line in lines]
-    assert all(isinstance(row, JobRow) and json.loads(row.body) == request()["body"] for row in read(content))
+    assert all(isinstance(row, JobRow) and json.loads(row.body) == BOUNDED for row in read(content))
 
 
 def test_a_body_goes_on_as_it_was_written() -> None:
     body = b'{ "messages" : ["\\u00e9\xc3\xa9\\/"],"model":"sim" , "seed":1.50e0 }'
     line = b'{"url":"/v1/chat/completions","body":%b,"method":"POST","custom_id":"\\u00e9"}' % body
-    assert read(line) == [JobRow(1, "é", body)]
+    [row] = read(line)
+    assert isinstance(row, JobRow)
+    assert (row.line, row.custom_id, row.body) == (1, "é", body[:-1] + b',"max_completion_tokens":4096}')
 
 
 def padded(length: int) -> bytes:
@@ -147,14 +164,16 @@ def test_the_fast_way_and_the_slow_way_take_the_same_lines_for_the_same_requests
 
 
 def check_both_ways(endpoint: str, line: bytes) -> None:
-    judge = jsonl_rows._Judge(endpoint, is_allowed)
-    fast, slow = jsonl_rows._accepting(endpoint, judge.is_allowed)(1, line), judge.row(1, line)
+    reserver = Reserver(endpoint, PLAN)
+    judge = jsonl_rows._Judge(endpoint, is_allowed, reserver)
+    fast, slow = jsonl_rows._accepting(endpoint, judge.is_allowed, reserver)(1, line), judge.row(1, line)
     if fast is None:
         # Half a surrogate pair, escaped, is valid JSON that the faster parser refuses.
         assert not isinstance(slow, JobRow) or b"\\ud" in line.lower(), (line, slow)
     else:
         assert isinstance(slow, JobRow), (line, slow)
         assert (fast.custom_id, json.loads(fast.body)) == (slow.custom_id, json.loads(slow.body))
+        assert abs(fast.tokens - slow.tokens) <= len(line)
 
 
 SOUND = '"model":"sim","messages":["Hi"]'

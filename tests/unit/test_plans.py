@@ -32,7 +32,7 @@ def test_the_plans_that_come_with_batchyard_hold() -> None:
 
 @pytest.mark.parametrize("plan", read(OWN_FILE).values(), ids=lambda plan: str(plan.name))
 def test_a_plans_largest_batch_fits_where_no_request_sets_a_bound(plan: Plan) -> None:
-    held = plan.max_rows * plan.max_output_tokens
+    held = plan.max_rows * plan.default_output_tokens
     assert held < plan.max_queued_tokens <= plan.tokens_per_month
 
 

@@ -1,0 +1,203 @@
+"""Quotas: an account's tokens and money in one billing period, used and held.
+
+used + reserved never passes the limit at admission: the check and the hold are one UPDATE of the account's row, and the
+row is the last that a transaction locks. What is held is let go, and what was used is added, in the transaction that
+writes the result.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from common.database import as_account
+from common.errors import QuotaExceeded
+from common.money import format_nano_dollars
+from common.plans import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an account may hold and use in a billing period. `hard_cap` is nano-dollars."""
+
+    account_id: UUID
+    period_start: datetime
+    period_end: datetime
+    limits: Plan
+    hard_cap: int | None
+
+    def parameters(self, tokens: int, cost: int) -> dict[str, Any]:
+        """What RESERVE is run with."""
+        return {
+            "account_id": self.account_id,
+            "period_start": self.period_start,
+            "period_end": self.period_end,
+            "tokens": tokens,
+            "cost": cost,
+            "tokens_per_month": self.limits.tokens_per_month,
+            "max_queued_tokens": self.limits.max_queued_tokens,
+            "hard_cap": self.hard_cap,
+        }
+
+
+@dataclass(slots=True)
+class Change:
+    """What results change in a quota: costs are nano-dollars. `reserved` and `cost_reserved` are let go."""
+
+    used: int = 0
+    reserved: int = 0
+    cost_used: int = 0
+    cost_reserved: int = 0
+
+
+def reserve(connection: Connection, allowance: Allowance, tokens: int, cost: int) -> None:
+    """Holds tokens and money. Raises QuotaExceeded, saying which limit has no room and when it will."""
+    parameters = allowance.parameters(tokens, cost)
+    if connection.execute(_RESERVE, parameters).rowcount == 0:
+        ensure(connection, allowance)
+        if connection.execute(_RESERVE, parameters).rowcount == 0:
+            raise refusal(connection, allowance, tokens, cost)
+
+
+def ensure(connection: Connection, allowance: Allowance) -> None:
+    """The row of a period is made when it is first asked for."""
+    connection.execute(_INSERT, allowance.parameters(0, 0))
+
+
+def refusal(connection: Connection, allowance: Allowance, tokens: int, cost: int) -> QuotaExceeded:
+    """Which limit has no room for that much."""
+    row = connection.execute(_GET, allowance.parameters(tokens, cost)).one()
+    limits = allowance.limits
+    resets = allowance.period_end.strftime("%Y-%m-%d %H:%M UTC")
+    if row.used + row.reserved + tokens > limits.tokens_per_month:
+        left = max(0, limits.tokens_per_month - row.used - row.reserved)
+        return QuotaExceeded(
+            f"This needs {tokens:,} tokens at most, and {left:,} of the {limits.tokens_per_month:,} a month are left "
+            f"({row.used:,} used, {row.reserved:,} held for jobs that have not ended). The next period begins at "
+            f"{resets}; a lower bound of the answers (max_tokens) needs less.",
+            code="quota_exceeded",
+        )
+    if allowance.hard_cap is not None and row.cost_used + row.cost_reserved + cost > allowance.hard_cap:
+        used, reserved, cap, asked = map(
+            format_nano_dollars, (row.cost_used, row.cost_reserved, allowance.hard_cap, cost)
+        )
+        return QuotaExceeded(
+            f"This may cost ${asked}, and the account's cap of ${cap} a month has no room for it (${used} spent, "
+            f"${reserved} held for jobs that have not ended). The next period begins at {resets}; the operator can "
+            "raise the cap.",
+            code="spend_cap_reached",
+        )
+    return QuotaExceeded(
+        f"This needs {tokens:,} tokens at most; {row.queued:,} are held for jobs that have not ended, and the limit is "
+        f"{limits.max_queued_tokens:,} at once: send it when some have ended.",
+        code="queue_full",
+    )
+
+
+def refused_by(allowance: Allowance, tokens: int, cost: int) -> str | None:
+    """The code of the limit that has no room for that much now; nothing is held."""
+    parameters = allowance.parameters(tokens, cost)
+    with as_account(allowance.account_id) as connection:
+        ensure(connection, allowance)
+        if connection.execute(_FITS, parameters).scalar_one():
+            return None
+        return refusal(connection, allowance, tokens, cost).code
+
+
+def release(connection: Connection, account_id: UUID, period_start: datetime, tokens: int, cost: int) -> None:
+    """Lets go of what was held."""
+    parameters = {"account_id": account_id, "period_start": period_start, "tokens": tokens, "cost": cost}
+    connection.execute(_RELEASE, parameters)
+
+
+def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
+    """Applies what results change, account and period by account and period. Returns the accounts whose spending has
+    reached their hard cap. An account whose spending comes to its soft cap has its event."""
+    if not changes:
+        return []
+    keys = sorted(changes)
+    parameters: dict[str, Any] = {
+        "account_ids": [account_id for account_id, _ in keys],
+        "period_starts": [period_start for _, period_start in keys],
+    }
+    if len(keys) > 1:
+        connection.execute(_LOCK, parameters)
+    for name in ("used", "reserved", "cost_used", "cost_reserved"):
+        parameters[name] = [getattr(changes[key], name) for key in keys]
+    return [row.account_id for row in connection.execute(_SETTLE, parameters) if row.capped]
+
+
+_HAS_ROOM = """
+    q.used + q.reserved + :tokens <= :tokens_per_month
+    AND (CAST(:hard_cap AS bigint) IS NULL OR q.cost_used + q.cost_reserved + :cost <= CAST(:hard_cap AS bigint))
+    AND :tokens + q.reserved + (
+        SELECT coalesce(sum(o.reserved), 0) FROM quotas o
+        WHERE o.account_id = q.account_id AND o.period_start <> q.period_start AND o.reserved > 0
+    ) <= :max_queued_tokens
+"""
+
+# Only the row of the current period ever grows, so that what others hold can be read without a lock.
+RESERVE = f"""
+    UPDATE quotas q SET reserved = q.reserved + :tokens, cost_reserved = q.cost_reserved + :cost
+    WHERE q.account_id = :account_id AND q.period_start = :period_start AND {_HAS_ROOM}
+"""
+
+_RESERVE = text(RESERVE)
+
+_FITS = text(f"""
+    SELECT {_HAS_ROOM} FROM quotas q WHERE q.account_id = :account_id AND q.period_start = :period_start
+""")
+
+_INSERT = text("""
+    INSERT INTO quotas (account_id, period_start, period_end) VALUES (:account_id, :period_start, :period_end)
+    ON CONFLICT DO NOTHING
+""")
+
+_GET = text("""
+    SELECT coalesce(sum(used) FILTER (WHERE period_start = :period_start), 0) AS used,
+        coalesce(sum(reserved) FILTER (WHERE period_start = :period_start), 0) AS reserved,
+        coalesce(sum(cost_used) FILTER (WHERE period_start = :period_start), 0) AS cost_used,
+        coalesce(sum(cost_reserved) FILTER (WHERE period_start = :period_start), 0) AS cost_reserved,
+        coalesce(sum(reserved), 0) AS queued
+    FROM quotas WHERE account_id = :account_id
+""")
+
+_LOCK = text("""
+    SELECT 1 FROM quotas q
+    JOIN unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[])) AS n (account_id, period_start)
+        ON q.account_id = n.account_id AND q.period_start = n.period_start
+    ORDER BY q.account_id, q.period_start FOR UPDATE OF q
+""")
+
+_RELEASE = text("""
+    UPDATE quotas SET reserved = reserved - :tokens, cost_reserved = cost_reserved - :cost
+    WHERE account_id = :account_id AND period_start = :period_start
+""")
+
+_SETTLE = text("""
+    WITH settled AS (
+        UPDATE quotas q SET used = q.used + n.used, reserved = q.reserved - n.reserved,
+            cost_used = q.cost_used + n.cost_used, cost_reserved = q.cost_reserved - n.cost_reserved,
+            soft_cap_reached_at = CASE
+                WHEN q.soft_cap_reached_at IS NOT NULL THEN q.soft_cap_reached_at
+                WHEN q.cost_used + n.cost_used >= a.soft_cap THEN clock_timestamp()
+            END
+        FROM unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[]), CAST(:used AS bigint[]),
+                CAST(:reserved AS bigint[]), CAST(:cost_used AS bigint[]), CAST(:cost_reserved AS bigint[]))
+                AS n (account_id, period_start, used, reserved, cost_used, cost_reserved)
+            JOIN accounts a ON a.id = n.account_id
+        WHERE q.account_id = n.account_id AND q.period_start = n.period_start
+        RETURNING q.account_id, q.period_start, q.cost_used, a.soft_cap,
+            q.cost_used >= a.soft_cap AND q.cost_used - n.cost_used < a.soft_cap AS warned,
+            coalesce(q.cost_used >= a.hard_cap, false) AS capped
+    ), told AS (
+        INSERT INTO events (id, account_id, type, data)
+        SELECT gen_random_uuid(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
+            'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
+        FROM settled WHERE warned
+    )
+    SELECT account_id, capped FROM settled
+""")

@@ -1,0 +1,126 @@
+"""What is held for a job until its result is there: the most tokens it can use, and the most they can cost.
+
+The prompt counts as half the bytes of its body. Tokenizers in use make a token of about four bytes of English, of three
+of Chinese and of two of closely set code or numbers, and the body's own JSON is counted with it, so that this is a
+bound and no estimate. The answer counts as the bound that the request sets, times the answers it asks for; a request
+that sets none gets the plan's, written into its body.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from common import json_text
+from common.endpoints import CHAT
+from common.errors import InvalidRequest
+from common.plans import Plan
+from common.prices import Price, price_of
+
+BYTES_PER_PROMPT_TOKEN = 2
+MAX_ANSWERS = 128
+# The fields that bound an answer; the first is the one to add.
+OUTPUT_BOUNDS: dict[str, tuple[str, ...]] = {
+    CHAT: ("max_completion_tokens", "max_tokens"),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/completions": ("max_tokens",),
+    "/v1/embeddings": (),
+}
+# How many answers are asked for.
+ANSWERS: dict[str, tuple[str, ...]] = {CHAT: ("n",), "/v1/completions": ("n", "best_of")}
+
+
+class Held(NamedTuple):
+    """A body to send, and what is held for it. `cost` is nano-dollars, 0 where the model has no known price."""
+
+    body: bytes
+    tokens: int
+    cost: int
+
+
+class Reserver:
+    """Holds for jobs of one endpoint under an account's limits. `priced` says that a cap on the cost must hold: a
+    model without a known price is then refused."""
+
+    def __init__(self, endpoint: str, limits: Plan, *, priced: bool = False) -> None:
+        self._bounds = OUTPUT_BOUNDS[endpoint]
+        self._answers = ANSWERS.get(endpoint, ())
+        self._max_output = limits.max_output_tokens
+        self._default_output = min(limits.default_output_tokens, limits.max_output_tokens)
+        self._max_prompt = limits.max_prompt_tokens
+        self._plan = limits.name
+        self._priced = priced
+        # For the length of one input, so that all of its rows are held at one price.
+        self._price = lru_cache(maxsize=1000)(price_of)
+
+    def hold(self, body: dict[str, Any], sent: bytes, param: str = "body") -> Held:
+        """`sent` is the body as JSON. Raises InvalidRequest, naming the field."""
+        output = self._output(body, param)
+        if output is None:
+            output = self._default_output
+            name = self._bounds[0]
+            if name in body:
+                # It is null. A second one of the same name would be read in different ways.
+                sent = json_text.dumps(body | {name: output})
+            else:
+                sent = b'%b,"%b":%d}' % (sent[:-1], name.encode(), output)
+        if self._answers:
+            for name in self._answers:
+                if (answers := body.get(name)) is not None:
+                    output *= self._counted(answers, f"{param}.{name}", MAX_ANSWERS)
+        return Held(sent, *self.bound(body["model"], len(sent), output, param))
+
+    def bound(self, model: str, size: int, output: int, param: str = "body") -> tuple[int, int]:
+        """Tokens and cost of a body of `size` bytes whose answers have at most `output` tokens. Raises InvalidRequest
+        for one that is too long, or whose cost nobody knows though it has to."""
+        prompt = size // BYTES_PER_PROMPT_TOKEN
+        if prompt > self._max_prompt:
+            raise InvalidRequest(
+                f"The body counts as {prompt:,} tokens of prompt, half its bytes; the plan {self._plan} allows "
+                f"{self._max_prompt:,}: shorten it.",
+                param=param,
+                code="prompt_too_long",
+            )
+        price: Price | None = self._price(model)
+        if price is None:
+            if self._priced:
+                raise InvalidRequest(
+                    f"The price of {model!r} is not known, so that no cap on the cost can hold: leave the cap out, or "
+                    "choose another model.",
+                    param=f"{param}.model",
+                    code="price_unknown",
+                )
+            return prompt + output, 0
+        return prompt + output, price.cost(prompt, 0, output)
+
+    def _output(self, body: dict[str, Any], param: str) -> int | None:
+        """The bound of one answer; None where the body sets none."""
+        found: int | None = None if self._bounds else 0
+        for name in self._bounds:
+            if (value := body.get(name)) is not None:
+                found = max(found or 0, self._counted(value, f"{param}.{name}", self._max_output))
+        return found
+
+    def bounded(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a CSV's bodies, with a bound of the answers. Raises InvalidRequest."""
+        return fields if self.output_of(fields) is not None else fields | {self._bounds[0]: self._default_output}
+
+    def output_of(self, fields: dict[str, Any]) -> int | None:
+        """The bound that the fields of a CSV's bodies set, if they do. Raises InvalidRequest."""
+        found = None
+        for name in self._bounds:
+            if (value := fields.get(name)) is not None:
+                found = max(found or 0, self._counted(value, name, self._max_output))
+        return found
+
+    def _counted(self, value: object, param: str, most: int) -> int:
+        if type(value) is int and 1 <= value <= most:
+            return value
+        raise InvalidRequest(
+            f"{param} is a whole number from 1 to {most:,}, which is what the plan {self._plan} allows.",
+            param=param,
+            code="invalid_bound",
+        )
+
+
+def exposure(reserved: int, cost: int, max_cost: int | None) -> int:
+    """What a batch may still cost its account: what is held for its jobs, unless its own cap stops it before that."""
+    return reserved if max_cost is None else max(0, min(reserved, max_cost - cost))
