@@ -43,6 +43,38 @@ def check_counters_are_sums(database: psycopg.Connection) -> None:
         GROUP BY b.id ORDER BY b.id
     """).fetchall()
     assert cached == sums
+    check_quotas_are_sums(database)
+
+
+def check_quotas_are_sums(database: psycopg.Connection) -> None:
+    """What is held for a batch is what its rows without a result may use; a quota holds what its batches do, and has
+    used what their receipts say."""
+    assert (
+        database.execute("""
+        SELECT b.id, b.reserved_tokens, b.reserved_cost, open.tokens, open.cost FROM batches b, LATERAL (
+            SELECT coalesce(sum(j.tokens), 0) AS tokens, coalesce(sum(j.cost), 0) AS cost FROM jobs j
+            WHERE j.batch_id = b.id AND NOT EXISTS (
+                SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.seq = j.seq)
+        ) AS open
+        WHERE NOT b.retrying AND (b.reserved_tokens, b.reserved_cost) IS DISTINCT FROM (open.tokens, open.cost)
+    """).fetchall()
+        == []
+    )
+    assert (
+        database.execute("""
+        SELECT q.account_id, q.used, q.reserved, q.cost_used, q.cost_reserved, sums.*
+        FROM quotas q, LATERAL (
+            SELECT coalesce(sum(b.prompt_tokens + b.completion_tokens), 0) AS used,
+                coalesce(sum(b.reserved_tokens), 0) AS reserved, coalesce(sum(b.cost), 0) AS cost_used,
+                coalesce(sum(CASE WHEN b.max_cost IS NULL THEN b.reserved_cost
+                    ELSE greatest(0, least(b.reserved_cost, b.max_cost - b.cost)) END), 0) AS cost_reserved
+            FROM batches b WHERE b.account_id = q.account_id AND b.period_start = q.period_start
+        ) AS sums
+        WHERE (q.used, q.reserved, q.cost_used, q.cost_reserved)
+            IS DISTINCT FROM (sums.used, sums.reserved, sums.cost_used, sums.cost_reserved)
+    """).fetchall()
+        == []
+    )
 
 
 def check_files(web: WebClient, database: psycopg.Connection, batch_id: UUID) -> None:

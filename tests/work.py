@@ -8,9 +8,11 @@ from uuid import UUID
 from common import accounts, batches, csv_dialect, jobs, keys
 from common.batch_input import CsvInput
 from common.batches import Options
+from common.endpoints import CHAT
 from common.keys import Caller
 from common.prices import Price
-from worker import claims, ingest
+from common.reservations import Reserver
+from worker import claims, closing, ingest
 from worker.claims import Claim
 from worker.outcomes import Outcome, TokenUsage
 
@@ -25,21 +27,29 @@ def caller(plan: str = "pro") -> Caller:
     return keys.authenticate(keys.create(accounts.create("Ann", plan).id, "test"))
 
 
+def caller_of(account_id: UUID) -> Caller:
+    """An account's caller, with its limits as they are now."""
+    return keys.authenticate(keys.create(account_id, "test"))
+
+
 def single(of: Caller) -> UUID:
     """A job that waits to be claimed; the id of its batch of one."""
     return jobs.submit(of, "/v1/completions", {"model": "sim", "prompt": "Hi"}, None).batch_id
 
 
-def upload(of: Caller, content: bytes, prompt: str = "{{text}}") -> UUID:
+def upload(
+    of: Caller, content: bytes, prompt: str = "{{text}}", *, model: str = "sim", max_cost: int | None = None
+) -> UUID:
     """A CSV batch that waits for its input to be read."""
     file = io.BytesIO(content)
-    csv_input = CsvInput(csv_dialect.detect(file), prompt, None, {})
-    return batches.create_from_csv(of, "sim", csv_input, "rows.csv", file, None)
+    fields = Reserver(CHAT, of.limits).bounded({})
+    csv_input = CsvInput(csv_dialect.detect(file), prompt, None, fields)
+    return batches.create_from_csv(of, model, csv_input, "rows.csv", file, None, max_cost)
 
 
-def bulk(of: Caller, rows: int) -> UUID:
+def bulk(of: Caller, rows: int, **options: Any) -> UUID:
     """A batch of so many rows that wait to be claimed."""
-    batch_id = upload(of, b"text\n" + b"".join(b"row %d\n" % number for number in range(rows)))
+    batch_id = upload(of, b"text\n" + b"".join(b"row %d\n" % number for number in range(rows)), **options)
     ingest.ingest(batch_id)
     return batch_id
 
@@ -67,6 +77,11 @@ def all_claims(rows: int = 7, plan: str = "pro") -> list[Claim]:
     while taken := take(plan, rows):
         found += taken
     return found
+
+
+def close(batch_id: UUID) -> None:
+    """Ends the rows of a stopped batch, as a worker does."""
+    closing.close(batch_id)
 
 
 def outcome(claim: Claim, seq: int, kind: str = "succeeded", **fields: Any) -> Outcome:
