@@ -27,9 +27,14 @@ def caller(plan: str = "pro") -> Caller:
     return keys.authenticate(keys.create(accounts.create("Ann", plan).id, "test"))
 
 
+def key_of(account_id: UUID) -> str:
+    """A new key of an account."""
+    return keys.create(account_id, "test")
+
+
 def caller_of(account_id: UUID) -> Caller:
     """An account's caller, with its limits as they are now."""
-    return keys.authenticate(keys.create(account_id, "test"))
+    return keys.authenticate(key_of(account_id))
 
 
 def single(of: Caller) -> UUID:
