@@ -4,14 +4,16 @@ Two roles. The owner (`DATABASE_URL`) serves workers, migrations and the operato
 (`WEB_DATABASE_URL`) sees the rows of one account at a time, and row-level security holds it to that.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache, partial
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
+from common import together
 from common.settings import settings
+from common.together import Whole
 
 # A server that vanished without a word must not hold a thread for the quarter of an hour that TCP would wait.
 _GIVE_UP = {
@@ -52,10 +54,42 @@ def web_engine() -> Engine:
 
 @contextmanager
 def as_account(account_id: UUID) -> Iterator[Connection]:
-    """A transaction of the web role that sees the rows of one account; committed at the end, rolled back on error."""
+    """A transaction of the web role that sees the rows of one account; committed at the end, rolled back on error.
+    Where a request has one transaction for everything, a part of that."""
+    whole = together.current()
+    with _as_account(account_id) if whole is None else whole.part() as connection:
+        yield connection
+
+
+@contextmanager
+def as_owner() -> Iterator[Connection]:
+    """As as_account, of the owner, who sees the rows of all."""
+    whole = together.current()
+    if whole is not None and not whole.of_owner:
+        raise RuntimeError("the request's one transaction is an account's: the owner has no part in it")
+    with owner_engine().begin() if whole is None else whole.part() as connection:
+        yield connection
+
+
+def whole_of_account(account_id: UUID, first: Callable[[Connection], None]) -> Whole:
+    """For `together`: one transaction of the web role, which begins with `first`."""
+    return Whole(partial(_as_account, account_id), first, of_owner=False)
+
+
+def whole_of_owner(first: Callable[[Connection], None]) -> Whole:
+    """As whole_of_account, of the owner. The parts that are an account's see the rows of all in it."""
+    return Whole(_as_owner, first, of_owner=True)
+
+
+@contextmanager
+def _as_account(account_id: UUID) -> Iterator[Connection]:
     with web_engine().begin() as connection:
         connection.execute(_SET_ACCOUNT, {"account_id": str(account_id)})
         yield connection
+
+
+def _as_owner() -> AbstractContextManager[Connection]:
+    return owner_engine().begin()
 
 
 _SET_ACCOUNT = text("SELECT set_config('batchyard.account_id', :account_id, true)")

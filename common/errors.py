@@ -3,11 +3,13 @@
     BatchyardError
     ├── InvalidRequest          what was sent cannot be acted on; sending it again changes nothing
     │   ├── TooLarge            it is bigger than this server takes
-    │   └── Unsupported         it is in a form that this server does not read
+    │   ├── Unsupported         it is in a form that this server does not read
+    │   └── KeyReused           its idempotency key is another request's
     ├── AuthenticationFailed    no key, or not one of ours
     ├── PermissionDenied        a key of ours that may not do this
     ├── NotFound                no such thing, or not this account's: the two look the same
     ├── Conflict                the thing is in a state that does not allow it
+    │   └── StillRunning        the same request is being served; a moment later its answer is there
     ├── RateLimited             too much at once; the same request succeeds later
     │   └── QuotaExceeded       the plan's allowance is used up; waiting a moment does not help
     └── Unavailable             a service we depend on is down; the same request succeeds later
@@ -41,6 +43,10 @@ class Unsupported(InvalidRequest):
     """What was sent is packed or written in a way that is not read here."""
 
 
+class KeyReused(InvalidRequest):
+    """An idempotency key came with another request than the one it is kept for."""
+
+
 class AuthenticationFailed(BatchyardError):
     """Nobody we know sent this."""
 
@@ -55,6 +61,10 @@ class NotFound(BatchyardError):
 
 class Conflict(BatchyardError):
     """The state of the thing does not allow it."""
+
+
+class StillRunning(Conflict):
+    """The request is being served already, under the same idempotency key."""
 
 
 class RateLimited(BatchyardError):

@@ -8,7 +8,7 @@ sweep adds another, and losing Redis loses no work.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 from redis import Redis
@@ -20,6 +20,7 @@ from rq import Queue
 
 from common.plans import Plan, plans
 from common.settings import settings
+from common.together import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,15 @@ def queue(name: str) -> Queue:
 
 
 def announce_work(plan: str) -> None:
-    """Puts a ticket on the plan's queue unless enough are waiting. Call it after the commit that made the work.
+    """Puts a ticket on the plan's queue unless enough are waiting, after the commit that makes the work.
 
     Skipping is safe: a ticket still in the queue will be claimed for after this moment, and that claim sees the commit.
     So is failing: the work is in PostgreSQL, and the sweep adds the ticket once Redis is back.
     """
+    after_commit(partial(_add_ticket, plan))
+
+
+def _add_ticket(plan: str) -> None:
     with _left_to_the_sweep(plan):
         tickets = queue(plan_queue(plan))
         if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
@@ -87,18 +92,18 @@ def announce_work(plan: str) -> None:
 
 
 def enqueue_ingest(batch_id: UUID) -> None:
-    """Asks a worker to read a batch's input. Call it after the commit that stored the batch."""
-    _enqueue_task(INGESTS_QUEUE, "worker.tasks.ingest", batch_id)
+    """Asks a worker to read a batch's input, after the commit that stores the batch."""
+    after_commit(partial(_enqueue_task, INGESTS_QUEUE, "worker.tasks.ingest", batch_id))
 
 
 def enqueue_close(batch_id: UUID) -> None:
     """Asks a worker to end the rows of a stopped batch that never started."""
-    _enqueue_task(TASKS_QUEUE, "worker.tasks.close", batch_id)
+    after_commit(partial(_enqueue_task, TASKS_QUEUE, "worker.tasks.close", batch_id))
 
 
 def enqueue_retry(batch_id: UUID) -> None:
     """Asks a worker to make rows of an ended batch pending again."""
-    _enqueue_task(TASKS_QUEUE, "worker.tasks.retry", batch_id)
+    after_commit(partial(_enqueue_task, TASKS_QUEUE, "worker.tasks.retry", batch_id))
 
 
 def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:

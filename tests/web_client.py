@@ -27,12 +27,12 @@ class WebClient:
     def get(self, path: str, **query: str | int) -> TestResponse:
         return self._http.get(path, query_string=query, headers=self._headers)
 
-    def post(self, path: str, **sent: Any) -> TestResponse:
-        return self._http.post(path, headers=self._headers, **sent)
+    def post(self, path: str, headers: dict[str, str] | None = None, **sent: Any) -> TestResponse:
+        return self._http.post(path, headers=self._headers | (headers or {}), **sent)
 
-    def request(self, method: str, path: str) -> TestResponse:
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> TestResponse:
         """Sends a path with its query as it stands, percents and all."""
-        return self._http.open(path, method=method, headers=self._headers)
+        return self._http.open(path, method=method, headers=self._headers | (headers or {}))
 
     def delete(self, path: str) -> TestResponse:
         return self._http.delete(path, headers=self._headers)

@@ -12,6 +12,7 @@ from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
 from common.reservations import Reserver
+from common.together import apart
 from web import downloads, forms, render, uploads
 from web.auth import caller, requires
 from web.uploads import Upload
@@ -89,6 +90,8 @@ def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
 
 @blueprint.post("/estimate")
 @requires("batches")
+# It writes nothing and may read for minutes: no transaction of its request stays open over that.
+@apart()
 def estimate() -> Response:
     """What a batch would be, with all its errors; sent as for its creation."""
     intake, max_cost = _intake() if request.mimetype == "application/json" else _csv_intake()

@@ -17,6 +17,7 @@ from common import errors
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+RUNNING_RETRY_AFTER_SECONDS = 1
 READ_ON_SECONDS = 5.0
 READ_ON_BYTES = 1024
 
@@ -24,6 +25,7 @@ READ_ON_BYTES = 1024
 STATUS = {
     errors.TooLarge: (413, "invalid_request_error"),
     errors.Unsupported: (415, "invalid_request_error"),
+    errors.KeyReused: (422, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.AuthenticationFailed: (401, "authentication_error"),
     errors.PermissionDenied: (403, "permission_error"),
@@ -75,9 +77,12 @@ def _read_on(connection: socket, content: BinaryIO) -> None:
 def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
     status, kind = next(answer for cls, answer in STATUS.items() if isinstance(error, cls))
     response = _body(error.message, kind, error.param, error.code)
-    if status in (409, 429):
+    if status in (409, 422, 429):
         # Clients retry these by themselves, and neither a state nor a used-up quota changes by asking again.
-        response.headers["x-should-retry"] = "true" if type(error) is errors.RateLimited else "false"
+        passing = type(error) in (errors.RateLimited, errors.StillRunning)
+        response.headers["x-should-retry"] = "true" if passing else "false"
+    if isinstance(error, errors.StillRunning):
+        response.headers["Retry-After"] = str(RUNNING_RETRY_AFTER_SECONDS)
     if status == 415:
         # RFC 7694: the encodings that a body may have.
         response.headers["Accept-Encoding"] = "gzip"

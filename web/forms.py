@@ -190,13 +190,19 @@ def _first_problem(error: ValidationError) -> InvalidRequest:
     return InvalidRequest(message, param=param, code=problem["type"])
 
 
-def json_object() -> dict[str, Any]:
-    """The request's body as a JSON object. Raises InvalidRequest, or TooLarge over MAX_BODY_BYTES."""
+def body() -> bytes:
+    """The request's body, which is held in memory. Raises TooLarge over MAX_BODY_BYTES."""
     limit = settings().max_body_bytes
     # A body in chunks does not tell its length, and werkzeug cuts it at its own limit without a word.
     request.max_content_length = limit + 1
     if (request.content_length or 0) > limit or len(content := request.get_data()) > limit:
         raise TooLarge(f"The body is over {limit:,} bytes: send less at once.", code="body_too_large")
+    return content
+
+
+def json_object() -> dict[str, Any]:
+    """The request's body as a JSON object. Raises InvalidRequest, or TooLarge."""
+    content = body()
     try:
         value = json_text.loads(content)
     except ValueError as error:

@@ -1,8 +1,12 @@
 """/v1/jobs: one generation request at a time."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, make_response, request
+from flask.typing import ResponseReturnValue
 
 from common import jobs, models, queue
 from common.endpoints import CHAT, check_body
@@ -12,23 +16,48 @@ from web.auth import caller, requires
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs")
 
+P = ParamSpec("P")
+
+
+def _until_ended(view: Callable[P, ResponseReturnValue]) -> Callable[P, Response]:
+    """Holds the answer to a submission until its job has ended, where `Prefer: wait=N` asks for that. What accepts the
+    job is over by then, so that it is committed, and an answer given again is waited for like the first."""
+
+    @wraps(view)
+    def held(*args: P.args, **kwargs: P.kwargs) -> Response:
+        response = make_response(view(*args, **kwargs))
+        seconds = waiting.wanted_seconds(request.headers.get("Prefer"))
+        if seconds is not None:
+            _wait(response, seconds)
+        return response
+
+    return held
+
+
+def _wait(response: Response, seconds: int) -> None:
+    """Makes of the answer that accepts a job the one that shows it after the waiting."""
+    batch_id = UUID(response.headers["Location"].rpartition("_")[2])
+    job = waiting.until_ended(caller().account_id, batch_id, seconds)
+    response.data = jsonify(render.job(job)).data
+    response.headers["Preference-Applied"] = f"wait={seconds}"
+    if job.status in jobs.ENDED:
+        response.status_code = 200
+
 
 @blueprint.post("")
+@_until_ended
 @requires("jobs")
 def submit() -> tuple[Response, int]:
     """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
-    seconds = waiting.wanted_seconds(request.headers.get("Prefer"))
+    # Looked at here so that one which means nothing is refused before anything is accepted.
+    waiting.wanted_seconds(request.headers.get("Prefer"))
     endpoint, body, metadata = _read_job(forms.json_object())
     models.check(caller().limits, body["model"])
     job = jobs.submit(caller(), endpoint, body, metadata)
     queue.announce_work(caller().plan)
-    if seconds is not None:
-        job = waiting.until_ended(caller().account_id, job.shown_id, job.batch_id, seconds)
     response = jsonify(render.job(job))
     response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
-    if seconds is not None:
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-    return response, 200 if seconds is not None and job.status in jobs.ENDED else 202
+    return response, 202
 
 
 def _read_job(sent: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, str] | None]:

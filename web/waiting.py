@@ -8,7 +8,7 @@ from uuid import UUID
 
 from redis.exceptions import RedisError
 
-from common import jobs, queue
+from common import ids, jobs, queue
 from common.errors import InvalidRequest
 from common.jobs import Job
 from common.settings import settings
@@ -32,17 +32,18 @@ def wanted_seconds(prefer: str | None) -> int | None:
     return int(value)
 
 
-def until_ended(account_id: UUID, job_id: str, batch_id: UUID, seconds: int) -> Job:
-    """The job as soon as it has ended, or as it is after the time, or at once when too many requests wait already."""
+def until_ended(account_id: UUID, batch_id: UUID, seconds: int) -> Job:
+    """The job of a batch of one as soon as it has ended, or as it is after the time, or at once when too many requests
+    wait already."""
     if not _places.acquire(blocking=False):
-        return jobs.get(account_id, job_id)
+        return jobs.get(account_id, ids.show("job_", batch_id))
     try:
-        return _wait(account_id, job_id, batch_id, time.monotonic() + seconds)
+        return _wait(account_id, batch_id, time.monotonic() + seconds)
     finally:
         _places.release()
 
 
-def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job:
+def _wait(account_id: UUID, batch_id: UUID, deadline: float) -> Job:
     with queue.listener(queue.redis()) as ended:
         with contextlib.suppress(RedisError):
             # Subscribed before the first look: an end after that look is heard.
@@ -50,7 +51,7 @@ def _wait(account_id: UUID, job_id: str, batch_id: UUID, deadline: float) -> Job
             # The answer to that; left unread, it would end the first wait.
             ended.get_message(timeout=LOOK_SECONDS)
         while True:
-            job = jobs.get(account_id, job_id)
+            job = jobs.get(account_id, ids.show("job_", batch_id))
             remaining = deadline - time.monotonic()
             if job.status in jobs.ENDED or remaining <= 0:
                 return job

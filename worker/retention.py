@@ -1,5 +1,5 @@
-"""What is kept no longer: files past their expiry or deleted, and the jobs and results of batches that ended long ago.
-Deleted in small steps, and usage records stay."""
+"""What is kept no longer: files past their expiry or deleted, the jobs and results of batches that ended long ago, and
+idempotency keys. Deleted in small steps, and usage records stay."""
 
 import logging
 from itertools import accumulate
@@ -10,12 +10,14 @@ from sqlalchemy import Connection, text
 from common import storage
 from common.database import owner_engine
 from common.errors import Unavailable
+from common.idempotency import KEPT
 
 log = logging.getLogger(__name__)
 
 FILES_PER_STEP = 20
 ROWS_PER_STEP = 5_000
 BATCHES_PER_STEP = 1_000
+KEYS_PER_STEP = 5_000
 STEPS_PER_PASS = 20
 
 
@@ -23,8 +25,18 @@ def run() -> None:
     """One pass. May be run twice, and by several at once."""
     with owner_engine().begin() as connection:
         connection.execute(_EXPIRE_FILES)
+    delete_idempotency_keys()
     delete_rows()
     delete_contents()
+
+
+def delete_idempotency_keys() -> None:
+    """Those that are as good as none by now."""
+    for _ in range(STEPS_PER_PASS):
+        with owner_engine().begin() as connection:
+            deleted = connection.execute(_DELETE_KEYS, {"kept": KEPT, "limit": KEYS_PER_STEP}).rowcount
+        if deleted < KEYS_PER_STEP:
+            return
 
 
 def delete_contents() -> None:
@@ -72,6 +84,13 @@ def _delete_some_rows(connection: Connection) -> bool:
         log.info("jobs and results deleted: their time is over", extra={"batches": len(batch_ids)})
     return bool(due)
 
+
+# One that is locked has just been taken by a new request.
+_DELETE_KEYS = text("""
+    DELETE FROM idempotency_keys WHERE (account_id, key) IN (
+        SELECT account_id, key FROM idempotency_keys WHERE created_at <= now() - CAST(:kept AS interval)
+        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+""")
 
 # The results of a CSV show the columns of its file, which so stays as long as they do.
 _EXPIRE_FILES = text("""

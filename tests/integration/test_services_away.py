@@ -1,25 +1,17 @@
 """What the web says and does while PostgreSQL or Redis is away."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from pathlib import Path
+from contextlib import ExitStack
 
-import httpx2
 import pytest
 
 from common import accounts, keys
-from local.ports import free_port
 from local.stack import Stack
 from tests import databases
 from tests.customer import Customer, answer, refusal
 from tests.process_settings import process_settings
-from tests.waiting import wait_for
+from tests.web_process import web_process
 
-ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = {
     "PostgreSQL": {
         "DATABASE_URL": "postgresql://batchyard@127.0.0.1:9/none",
@@ -27,26 +19,6 @@ NOWHERE = {
     },
     "Redis": {"REDIS_URL": "redis://127.0.0.1:9/0"},
 }
-
-
-@contextmanager
-def web_process(env: dict[str, str]) -> Iterator[str]:
-    """A web process with these settings; its address."""
-    port = str(free_port())
-    command = [sys.executable, "-m", "gunicorn", "-c", "web/gunicorn.py", "wsgi:app"]
-    settings = {**os.environ, **env, "PORT": port, "WEB_PROCESSES": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=settings, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def alive(address: str) -> bool:
-    try:
-        return httpx2.get(f"{address}/healthz", trust_env=False).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +29,8 @@ def without(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         env = services.env | urls | {"STORAGE_URL": tmp_path_factory.mktemp("storage").as_uri()}
         with process_settings(env):
             key = keys.create(accounts.create("Ann", "pro").id, "test")
-        addresses = {name: opened.enter_context(web_process(env | away)) for name, away in NOWHERE.items()}
-        for address in addresses.values():
-            wait_for(partial(alive, address), bool)
-        yield {name: opened.enter_context(Customer(address, key)) for name, address in addresses.items()}
+        processes = {name: opened.enter_context(web_process(env | away)) for name, away in NOWHERE.items()}
+        yield {name: opened.enter_context(Customer(process.url, key)) for name, process in processes.items()}
 
 
 @pytest.mark.parametrize(

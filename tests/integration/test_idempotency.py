@@ -1,0 +1,285 @@
+"""Idempotency-Key: what comes again is not done again, and is answered as it was."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from werkzeug.test import TestResponse
+
+from common import ids, storage
+from tests import work
+from tests.databases import one
+from tests.web_client import WebClient, refused
+from worker import retention
+from worker.outcomes import record
+
+JOB: dict[str, Any] = {"model": "sim", "prompt": "Hi"}
+OTHER_JOB = JOB | {"prompt": "Ho"}
+KEY = {"Idempotency-Key": "the first"}
+
+
+def submit(web: WebClient, sent: dict[str, Any] = JOB, path: str = "/v1/jobs", **headers: str) -> TestResponse:
+    return web.post(path, headers=KEY | {name.replace("_", "-"): value for name, value in headers.items()}, json=sent)
+
+
+def is_replay_of(again: TestResponse, first: TestResponse) -> None:
+    """The same answer, but for what says that it is one given again."""
+    assert first.status_code < 300, first.text
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (again.status_code, again.data) == (first.status_code, first.data)
+    assert again.headers.get("Location") == first.headers.get("Location")
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+
+
+def jobs_of(database: psycopg.Connection) -> int:
+    (count,) = one(database, "SELECT count(*) FROM jobs")
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_submission_that_comes_again_is_the_same_job_under_either_name_of_its_address(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    first = submit(web)
+    for path in ("/v1/jobs", "/jobs", "/v1/jobs"):
+        is_replay_of(submit(web, path=path), first)
+    assert jobs_of(database) == 1
+
+
+def test_without_a_key_each_submission_is_its_own_job(web: WebClient, database: psycopg.Connection) -> None:
+    for _ in range(2):
+        assert web.post("/v1/jobs", json=JOB).status_code == 202
+    assert jobs_of(database) == 2
+    assert one(database, "SELECT count(*) FROM idempotency_keys") == (0,)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda web: submit(web, OTHER_JOB),
+        lambda web: submit(web, path="/v1/jobs?x=1"),
+        lambda web: submit(web, path="/v1/batches"),
+        lambda web: submit(web, path="/v1/batches/estimate"),
+        lambda web: web.post("/v1/files", headers=KEY, data=form(b"{}")),
+        lambda web: web.post(f"/v1/jobs/{ids.show('job_', ids.new_id())}/cancel", headers=KEY),
+    ],
+    ids=["body", "query", "route", "without effect", "form", "empty body"],
+)
+def test_a_key_that_came_with_another_request_is_refused_and_nothing_is_done(
+    web: WebClient, database: psycopg.Connection, send: Callable[[WebClient], TestResponse]
+) -> None:
+    first = submit(web)
+    response = send(web)
+    error = refused(response, 422)
+    assert (error["code"], error["param"]) == ("idempotency_key_reused", "Idempotency-Key")
+    assert response.headers["x-should-retry"] == "false"
+    assert jobs_of(database) == 1
+    assert one(database, "SELECT count(*) FROM files") == (0,)
+    is_replay_of(submit(web), first)
+
+
+def test_an_error_is_not_kept_and_the_mended_request_may_have_its_key(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    for _ in range(2):
+        refused(submit(web, {"model": "sim"}), 400)
+        assert one(database, "SELECT count(*) FROM idempotency_keys") == (0,)
+    first = submit(web)
+    is_replay_of(submit(web), first)
+    assert jobs_of(database) == 1
+
+
+def test_accounts_do_not_share_their_keys(web: WebClient, database: psycopg.Connection) -> None:
+    other = WebClient()
+    ours, theirs = submit(web), submit(other, OTHER_JOB)
+    assert "Idempotency-Replayed" not in theirs.headers
+    is_replay_of(submit(web), ours)
+    is_replay_of(submit(other, OTHER_JOB), theirs)
+    assert jobs_of(database) == 2
+
+
+@pytest.mark.parametrize("key", ["", "é", "a\tb", "\x7f", "a\xa0b", "x" * 256], ids=repr)
+def test_a_key_that_cannot_be_is_refused_naming_the_header(
+    web: WebClient, database: psycopg.Connection, key: str
+) -> None:
+    error = refused(web.post("/v1/jobs", headers={"Idempotency-Key": key}, json=JOB), 400)
+    assert (error["code"], error["param"]) == ("invalid_idempotency_key", "Idempotency-Key")
+    assert jobs_of(database) == 0
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, "two words", "%00'; --", "~!@#$%^&*()"])
+def test_a_key_is_any_printable_text_up_to_255_characters(web: WebClient, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    first = web.post("/v1/jobs", headers=headers, json=JOB)
+    is_replay_of(web.post("/v1/jobs", headers=headers, json=JOB), first)
+
+
+def test_a_key_means_nothing_to_what_only_reads(web: WebClient, database: psycopg.Connection) -> None:
+    job = submit(web).get_json()
+    assert web.get(f"/v1/jobs/{job['id']}").status_code == 200
+    assert web.request("GET", "/v1/jobs", headers=KEY).status_code == 200
+    assert one(database, "SELECT count(*) FROM idempotency_keys") == (1,)
+
+
+def test_after_24_hours_a_key_is_as_good_as_new(web: WebClient, database: psycopg.Connection) -> None:
+    first = submit(web)
+    database.execute("UPDATE idempotency_keys SET created_at = now() - interval '23 hours 59 minutes'")
+    is_replay_of(submit(web), first)
+    database.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours'")
+    second = submit(web, OTHER_JOB)
+    assert second.get_json()["id"] != first.get_json()["id"]
+    is_replay_of(submit(web, OTHER_JOB), second)
+    refused(submit(web), 422)
+    assert jobs_of(database) == 2
+
+
+def test_a_key_that_is_as_good_as_new_is_not_taken_by_an_error(web: WebClient, database: psycopg.Connection) -> None:
+    submit(web)
+    database.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
+    refused(submit(web, {"model": "sim"}), 400)
+    assert "Idempotency-Replayed" not in submit(web, OTHER_JOB).headers
+    assert jobs_of(database) == 2
+
+
+def test_keys_are_deleted_after_24_hours_and_not_before(
+    web: WebClient, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "KEYS_PER_STEP", 2)
+    for number in range(7):
+        web.post("/v1/jobs", headers={"Idempotency-Key": str(number)}, json=JOB)
+    database.execute("UPDATE idempotency_keys SET created_at = now() - interval '23 hours' WHERE key IN ('5', '6')")
+    database.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours' WHERE key < '5'")
+    retention.run()
+    assert database.execute("SELECT key FROM idempotency_keys ORDER BY key").fetchall() == [("5",), ("6",)]
+
+
+def test_what_was_answered_cannot_be_read_in_the_database(web: WebClient, database: psycopg.Connection) -> None:
+    job = submit(web).get_json()
+    (row,) = one(database, "SELECT encode(response, 'escape') FROM idempotency_keys")
+    assert isinstance(row, str)
+    assert len(row) > 100
+    assert job["id"] not in row
+
+
+def form(content: bytes, **fields: str) -> dict[str, Any]:
+    return {"purpose": "batch"} | fields | {"file": (io.BytesIO(content), "rows.jsonl")}
+
+
+def test_a_file_that_comes_again_between_other_boundaries_is_stored_once(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    content = b"x" * (3 << 20)
+
+    def send(boundary: str, names: tuple[str, ...] = ("purpose", "file")) -> TestResponse:
+        parts = {
+            "purpose": b'Content-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n',
+            "file": b'Content-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n' + content + b"\r\n",
+        }
+        line = b"--" + boundary.encode()
+        body = b"".join(line + b"\r\n" + parts[name] for name in names) + line + b"--\r\n"
+        kind = f"multipart/form-data; boundary={boundary}"
+        return web.post("/v1/files", headers=KEY, data=body, content_type=kind)
+
+    first = send("one")
+    is_replay_of(send("another"), first)
+    is_replay_of(send("one", ("file", "purpose")), first)
+    (key, size) = one(database, "SELECT storage_key, bytes FROM files")
+    assert size == len(content)
+    assert isinstance(key, str)
+    with storage.open_content(key) as stored:
+        assert stored.read() == content
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        form(b'{"b": 1}'),
+        form(b'{"a": 1}') | {"file": (io.BytesIO(b'{"a": 1}'), "other.jsonl")},
+        {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"} | form(b'{"a": 1}'),
+        {"purpose": "batch", "other": (io.BytesIO(b'{"a": 1}'), "rows.jsonl")},
+    ],
+    ids=["content", "filename", "more fields", "name of the part"],
+)
+def test_a_form_that_differs_in_anything_but_its_boundary_is_another_request(
+    web: WebClient, database: psycopg.Connection, sent: dict[str, Any]
+) -> None:
+    assert web.post("/v1/files", headers=KEY, data=form(b'{"a": 1}')).status_code == 200
+    refused(web.post("/v1/files", headers=KEY, data=sent), 422)
+    assert one(database, "SELECT count(*) FROM files") == (1,)
+
+
+INLINE = {"endpoint": "/v1/chat/completions", "completion_window": "24h", "requests": [work.request(0)]}
+CSV = b"text\na\nb\n"
+
+
+def csv() -> dict[str, Any]:
+    return {"model": "sim", "prompt": "{{text}}", "file": (io.BytesIO(CSV), "rows.csv")}
+
+
+def queued_job(web: WebClient) -> str:
+    return ids.show("job_", work.single(web.caller))
+
+
+def running_batch(web: WebClient) -> str:
+    return ids.show("batch_", work.requests(web.caller, [work.request(0)]))
+
+
+def failed_batch(web: WebClient) -> str:
+    shown = running_batch(web)
+    (claim,) = work.take()
+    record([work.outcome(claim, 0, "failed")])
+    return shown
+
+
+def nothing(web: WebClient) -> str:
+    return ""
+
+
+# Every POST that there is: by its route, what it acts on, and what is sent. A file can be sent only once.
+POSTS: dict[str, tuple[Callable[[WebClient], str], Callable[[], dict[str, Any]]]] = {
+    "/jobs": (nothing, lambda: {"json": JOB}),
+    "/jobs/<job_id>/cancel": (queued_job, dict),
+    "/files": (nothing, lambda: {"data": form(b"{}")}),
+    "/batches": (nothing, lambda: {"json": INLINE}),
+    "/batches of a CSV": (nothing, lambda: {"data": csv()}),
+    "/batches/estimate": (nothing, lambda: {"json": INLINE}),
+    "/batches/estimate of a CSV": (nothing, lambda: {"data": csv()}),
+    "/batches/<batch_id>": (running_batch, lambda: {"json": {"max_cost": "1"}}),
+    "/batches/<batch_id>/cancel": (running_batch, dict),
+    "/batches/<batch_id>/retry": (failed_batch, dict),
+}
+
+
+@pytest.mark.parametrize("post", POSTS)
+def test_every_post_is_done_once_and_answered_the_same_again(
+    web: WebClient, database: psycopg.Connection, post: str
+) -> None:
+    prepare, sent = POSTS[post]
+    path = "/v1" + re.sub("<.*>", prepare(web), post.split(" ")[0])
+    before = rows_of(database)
+    first = web.post(path, headers=KEY, **sent())
+    made = rows_of(database)
+    assert (made == before) == ("estimate" in post)
+    for _ in range(2):
+        is_replay_of(web.post(path, headers=KEY, **sent()), first)
+    assert rows_of(database) == made
+
+
+def rows_of(database: psycopg.Connection) -> list[tuple[Any, ...]]:
+    """All that a POST could change."""
+    return database.execute(
+        "SELECT id::text, state, retrying::text || coalesce(max_cost, 0) FROM batches UNION ALL SELECT id::text, storage_key, purpose FROM files"
+        " UNION ALL SELECT batch_id::text, seq::text, outcome FROM results ORDER BY 1, 2, 3"
+    ).fetchall()
+
+
+def test_the_posts_tested_here_are_all_that_there_are(settings: dict[str, str]) -> None:
+    from web.app import create_app
+
+    rules = {rule.rule for rule in create_app().url_map.iter_rules() if "POST" in (rule.methods or ())}
+    assert {rule.removeprefix("/v1") for rule in rules} == {post.split(" ")[0] for post in POSTS}
