@@ -273,7 +273,8 @@ def test_every_post_is_done_once_and_answered_the_same_again(
 def rows_of(database: psycopg.Connection) -> list[tuple[Any, ...]]:
     """All that a POST could change."""
     return database.execute(
-        "SELECT id::text, state, retrying::text || coalesce(max_cost, 0) FROM batches UNION ALL SELECT id::text, storage_key, purpose FROM files"
+        "SELECT id::text, state, retrying::text || coalesce(max_cost, 0) FROM batches"
+        " UNION ALL SELECT id::text, storage_key, purpose FROM files"
         " UNION ALL SELECT batch_id::text, seq::text, outcome FROM results ORDER BY 1, 2, 3"
     ).fetchall()
 
