@@ -4,12 +4,16 @@ Two roles. The owner (`DATABASE_URL`) serves workers, migrations and the operato
 (`WEB_DATABASE_URL`) sees the rows of one account at a time, and row-level security holds it to that.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
+from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from psycopg import Connection as PsycopgConnection
+from psycopg import OperationalError as DriverError
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import OperationalError
 
 from common import together
 from common.settings import settings
@@ -71,6 +75,52 @@ def as_owner() -> Iterator[Connection]:
         yield connection
 
 
+def read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The one row of a read of the web role, in one trip to the database: around it there is no transaction."""
+    with _driver() as connection:
+        connection.autocommit = True
+        row = connection.execute(statement, parameters).fetchone()
+        connection.autocommit = False
+        return row
+
+
+def write_as_account(
+    account_id: UUID, statement: LiteralString, parameters: Mapping[str, Any]
+) -> tuple[Any, ...] | None:
+    """The row that one statement gives, in a transaction as as_account makes it, but in one trip to the database."""
+    whole = together.current()
+    if whole is not None:
+        with whole.part() as part:
+            found = part.exec_driver_sql(statement, dict(parameters)).one_or_none()
+            return tuple(found) if found is not None else None
+    with _driver() as connection:
+        with connection.pipeline():
+            connection.execute(SET_ACCOUNT, {"account_id": str(account_id)})
+            cursor = connection.execute(statement, parameters)
+            connection.commit()
+        return cursor.fetchone()
+
+
+@contextmanager
+def _driver() -> Iterator[PsycopgConnection]:
+    """The driver's own connection, from the pool of the web role: for what every request does, where SQLAlchemy would
+    take longer than PostgreSQL."""
+    pooled = web_engine().raw_connection()
+    try:
+        # SQLAlchemy does not say which driver's connection it gives.
+        yield pooled.driver_connection  # type: ignore[misc]
+    except DriverError as error:
+        # Nobody knows in which state it is. As SQLAlchemy does, the others go too: they lead to the same server.
+        pooled.invalidate(error)
+        web_engine().dispose()
+        raise OperationalError("a statement of every request", None, error) from error
+    except BaseException as error:
+        pooled.invalidate(error)
+        raise
+    else:
+        pooled.close()
+
+
 def whole_of_account(account_id: UUID, first: Callable[[Connection], None]) -> Whole:
     """For `together`: one transaction of the web role, which begins with `first`."""
     return Whole(partial(_as_account, account_id), first, of_owner=False)
@@ -84,7 +134,7 @@ def whole_of_owner(first: Callable[[Connection], None]) -> Whole:
 @contextmanager
 def _as_account(account_id: UUID) -> Iterator[Connection]:
     with web_engine().begin() as connection:
-        connection.execute(_SET_ACCOUNT, {"account_id": str(account_id)})
+        connection.exec_driver_sql(SET_ACCOUNT, {"account_id": str(account_id)})
         yield connection
 
 
@@ -92,4 +142,4 @@ def _as_owner() -> AbstractContextManager[Connection]:
     return owner_engine().begin()
 
 
-_SET_ACCOUNT = text("SELECT set_config('batchyard.account_id', :account_id, true)")
+SET_ACCOUNT: LiteralString = "SELECT set_config('batchyard.account_id', %(account_id)s, true)"

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import text
 
 from common import ids, json_text, quotas
 from common.batch_states import finish
-from common.database import as_account
+from common.database import as_account, write_as_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.quotas import RESERVE
@@ -93,15 +93,16 @@ def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[s
 
 def _insert(caller: Caller, parameters: dict[str, Any]) -> datetime:
     """Raises QuotaExceeded."""
-    with as_account(caller.account_id) as connection:
-        created_at = connection.execute(_INSERT, parameters).scalar_one_or_none()
-        if created_at is None:
+    row = write_as_account(caller.account_id, _INSERT, parameters)
+    if row is None:
+        with as_account(caller.account_id) as connection:
             quotas.ensure(connection, caller.allowance)
-            created_at = connection.execute(_INSERT, parameters).scalar_one_or_none()
-        if created_at is None:
+        row = write_as_account(caller.account_id, _INSERT, parameters)
+    if row is None:
+        with as_account(caller.account_id) as connection:
             raise quotas.refusal(connection, caller.allowance, parameters["tokens"], parameters["cost"])
-    moment: datetime = created_at
-    return moment
+    created_at: datetime = row[0]
+    return created_at
 
 
 def get(account_id: UUID, job_id: str) -> Job:
@@ -150,20 +151,20 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
     return ids.parse("job_", f"job_{batch_part}" if job_id.startswith("job_") else job_id), int(seq_part or 0)
 
 
-# Held first, for without room nothing is stored; one statement, so that a trip less is made while the quota is locked.
-_INSERT = text(f"""
+# Held first, for without room nothing is stored.
+_INSERT: LiteralString = f"""
     WITH held AS ({RESERVE} RETURNING 1), batch AS (
         INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
             in_progress_at, period_start, reserved_tokens, reserved_cost)
-        SELECT :id, :account_id, :api_key_id, :plan, 'single', :endpoint, :model, CAST(:metadata AS jsonb),
-            'in_progress', 1, now(), :period_start, :tokens, :cost
+        SELECT %(id)s, %(account_id)s, %(api_key_id)s, %(plan)s, 'single', %(endpoint)s, %(model)s,
+            %(metadata)s::jsonb, 'in_progress', 1, now(), %(period_start)s, %(tokens)s, %(cost)s
         FROM held RETURNING created_at
     ), job AS (
         INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
-        SELECT :id, 0, :account_id, :tokens, :cost, :custom_id, :body FROM held
+        SELECT %(id)s, 0, %(account_id)s, %(tokens)s, %(cost)s, %(custom_id)s, %(body)s FROM held
     )
     SELECT created_at FROM batch
-""")
+"""
 
 _SELECT = """
     SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,

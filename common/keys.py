@@ -9,12 +9,13 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 
 from common import ids, plans
-from common.database import owner_engine, web_engine
+from common.database import owner_engine, read_one
 from common.errors import AuthenticationFailed, InvalidRequest, NotFound, PermissionDenied
 from common.plans import Plan
 from common.quotas import Allowance
@@ -90,15 +91,30 @@ def create(
     return f"{prefix}_{secret}"
 
 
+class _Found(NamedTuple):
+    """A key as the look-up gives it."""
+
+    id: UUID
+    account_id: UUID
+    plan: str
+    secret_hash: bytes
+    scopes: list[str]
+    expires_at: datetime | None
+    state: str
+    overrides: dict[str, Any]
+    hard_cap: int | None
+    period_start: datetime
+    period_end: datetime
+
+
 def authenticate(key: str) -> Caller:
     """The caller behind a key. Raises AuthenticationFailed for an unknown, revoked or expired key, or none at all,
     and PermissionDenied for a suspended account's."""
     prefix, _, secret = key.rpartition("_")
-    row = None
+    found = None
     if len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable():
-        # One read needs no transaction around it: that would be three trips to the database for each request, not one.
-        with web_engine().execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            row = connection.execute(_FIND, {"prefix": prefix}).one_or_none()
+        found = read_one(_FIND, {"prefix": prefix})
+    row = _Found(*found) if found is not None else None
     expected = row.secret_hash if row is not None else bytes(32)
     matches = hmac.compare_digest(_keyed_hash(prefix, secret), expected)
     if row is None or not matches or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
@@ -134,7 +150,10 @@ _INSERT = text(
     "INSERT INTO api_keys (id, account_id, name, prefix, secret_hash, scopes, expires_at)"
     " VALUES (:id, :account_id, :name, :prefix, :secret_hash, :scopes, :expires_at)"
 )
-_FIND = text("SELECT * FROM find_api_key(:prefix)")
+_FIND: LiteralString = """
+    SELECT id, account_id, plan, secret_hash, scopes, expires_at, state, overrides, hard_cap, period_start, period_end
+    FROM find_api_key(%(prefix)s)
+"""
 _LIST = text(
     "SELECT id, account_id, name, prefix, scopes, created_at, expires_at, revoked_at"
     " FROM api_keys WHERE account_id = :account_id ORDER BY id"

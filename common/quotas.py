@@ -8,7 +8,7 @@ writes the result.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -56,9 +56,9 @@ class Change:
 def reserve(connection: Connection, allowance: Allowance, tokens: int, cost: int) -> None:
     """Holds tokens and money. Raises QuotaExceeded, saying which limit has no room and when it will."""
     parameters = allowance.parameters(tokens, cost)
-    if connection.execute(_RESERVE, parameters).rowcount == 0:
+    if connection.exec_driver_sql(RESERVE, parameters).rowcount == 0:
         ensure(connection, allowance)
-        if connection.execute(_RESERVE, parameters).rowcount == 0:
+        if connection.exec_driver_sql(RESERVE, parameters).rowcount == 0:
             raise refusal(connection, allowance, tokens, cost)
 
 
@@ -102,7 +102,7 @@ def refused_by(allowance: Allowance, tokens: int, cost: int) -> str | None:
     parameters = allowance.parameters(tokens, cost)
     with as_account(allowance.account_id) as connection:
         ensure(connection, allowance)
-        if connection.execute(_FITS, parameters).scalar_one():
+        if connection.exec_driver_sql(_FITS, parameters).scalar_one():
             return None
         return refusal(connection, allowance, tokens, cost).code
 
@@ -130,26 +130,25 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
     return [row.account_id for row in connection.execute(_SETTLE, parameters) if row.capped]
 
 
-_HAS_ROOM = """
-    q.used + q.reserved + :tokens <= :tokens_per_month
-    AND (CAST(:hard_cap AS bigint) IS NULL OR q.cost_used + q.cost_reserved + :cost <= CAST(:hard_cap AS bigint))
-    AND :tokens + q.reserved + (
+_HAS_ROOM: LiteralString = """
+    q.used + q.reserved + %(tokens)s::bigint <= %(tokens_per_month)s::bigint
+    AND (%(hard_cap)s::bigint IS NULL OR q.cost_used + q.cost_reserved + %(cost)s::bigint <= %(hard_cap)s::bigint)
+    AND %(tokens)s::bigint + q.reserved + (
         SELECT coalesce(sum(o.reserved), 0) FROM quotas o
         WHERE o.account_id = q.account_id AND o.period_start <> q.period_start AND o.reserved > 0
-    ) <= :max_queued_tokens
+    ) <= %(max_queued_tokens)s::bigint
 """
 
 # Only the row of the current period ever grows, so that what others hold can be read without a lock.
-RESERVE = f"""
-    UPDATE quotas q SET reserved = q.reserved + :tokens, cost_reserved = q.cost_reserved + :cost
-    WHERE q.account_id = :account_id AND q.period_start = :period_start AND {_HAS_ROOM}
+RESERVE: LiteralString = f"""
+    UPDATE quotas q
+    SET reserved = q.reserved + %(tokens)s::bigint, cost_reserved = q.cost_reserved + %(cost)s::bigint
+    WHERE q.account_id = %(account_id)s AND q.period_start = %(period_start)s AND {_HAS_ROOM}
 """
 
-_RESERVE = text(RESERVE)
-
-_FITS = text(f"""
-    SELECT {_HAS_ROOM} FROM quotas q WHERE q.account_id = :account_id AND q.period_start = :period_start
-""")
+_FITS = f"""
+    SELECT {_HAS_ROOM} FROM quotas q WHERE q.account_id = %(account_id)s AND q.period_start = %(period_start)s
+"""
 
 _INSERT = text("""
     INSERT INTO quotas (account_id, period_start, period_end) VALUES (:account_id, :period_start, :period_end)
