@@ -48,11 +48,16 @@ class Answered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request under a key. `hash` is of everything that it says, so that two of one hash ask for the same."""
+    """A request under a key. `hash` is of all that it says: two of one hash ask for the same."""
 
     account_id: UUID
     key: str
     hash: bytes
+
+    @property
+    def _kept_hash(self) -> bytes:
+        """Under SECRET_KEY, like the answer: after another SECRET_KEY no old answer is taken for this request's."""
+        return hmac.digest(_pepper(), b"idempotency:requests:" + self.hash, "sha256")
 
     def find(self) -> Answer | None:
         """What it was answered with, if it came before. Raises KeyReused where another came under its key."""
@@ -65,7 +70,7 @@ class Request:
         Raises Answered, and KeyReused and StillRunning."""
         try:
             connection.execute(_WAIT_SHORTLY, {"timeout": f"{WAIT_SECONDS}s"})
-            claimed = connection.execute(_CLAIM, self._names() | {"hash": self.hash}).rowcount
+            claimed = connection.execute(_CLAIM, self._names() | {"hash": self._kept_hash}).rowcount
         except OperationalError as error:
             if isinstance(error.orig, LockNotAvailable):
                 self._refuse_running()
@@ -90,7 +95,7 @@ class Request:
         return {"account_id": self.account_id, "key": self.key, "kept": KEPT}
 
     def _answer(self, row: Row[tuple[bytes, int, dict[str, str], bytes]]) -> Answer:
-        if row.request_hash != self.hash:
+        if row.request_hash != self._kept_hash:
             raise KeyReused(
                 f"This {HEADER} came with another request, to another address or with another body, less than "
                 f"{KEPT.total_seconds() / 3600:g} hours ago: send that request again as it was, or take a new key.",
@@ -109,8 +114,11 @@ class Request:
 
 @lru_cache(maxsize=1)
 def _cipher() -> Fernet:
-    pepper = settings().secret_key.get_secret_value().encode()
-    return Fernet(base64.urlsafe_b64encode(hmac.digest(pepper, b"idempotency:answers", "sha256")))
+    return Fernet(base64.urlsafe_b64encode(hmac.digest(_pepper(), b"idempotency:answers", "sha256")))
+
+
+def _pepper() -> bytes:
+    return settings().secret_key.get_secret_value().encode()
 
 
 _FIND = text("""

@@ -9,9 +9,14 @@ import psycopg
 import pytest
 from werkzeug.test import TestResponse
 
-from common import ids, storage
+from common import idempotency, ids, storage
+from common.database import whole_of_account
+from common.errors import KeyReused
+from common.idempotency import Answer
+from common.together import together
 from tests import work
 from tests.databases import one
+from tests.process_settings import process_settings
 from tests.web_client import WebClient, refused
 from worker import retention
 from worker.outcomes import record
@@ -164,6 +169,17 @@ def test_what_was_answered_cannot_be_read_in_the_database(web: WebClient, databa
     assert isinstance(row, str)
     assert len(row) > 100
     assert job["id"] not in row
+
+
+def test_under_another_secret_key_an_old_answer_is_nobodys(web: WebClient, settings: dict[str, str]) -> None:
+    request = idempotency.Request(web.caller.account_id, "old", b"what it says")
+    kept = Answer(202, {"Location": "/v1/jobs/1"}, b"{}")
+    with together(whole_of_account(web.caller.account_id, request.claim)):
+        request.store(kept)
+    assert request.find() == kept
+    other = settings | {"SECRET_KEY": "another secret of 32 characters!!"}
+    with process_settings(other), pytest.raises(KeyReused):
+        request.find()
 
 
 def form(content: bytes, **fields: str) -> dict[str, Any]:
