@@ -105,7 +105,10 @@ def write_as_account(
 def _driver() -> Iterator[PsycopgConnection]:
     """The driver's own connection, from the pool of the web role: for what every request does, where SQLAlchemy would
     take longer than PostgreSQL."""
-    pooled = web_engine().raw_connection()
+    try:
+        pooled = web_engine().raw_connection()
+    except DriverError as error:
+        raise OperationalError("connecting", None, error) from error
     try:
         # SQLAlchemy does not say which driver's connection it gives.
         yield pooled.driver_connection  # type: ignore[misc]

@@ -127,6 +127,8 @@ ALTER TABLE claims
 UPDATE claims c SET account_id = b.account_id FROM batches b WHERE b.id = c.batch_id;
 ALTER TABLE claims ALTER COLUMN account_id SET NOT NULL;
 CREATE INDEX claims_running ON claims (account_id) WHERE state = 'leased';
+ALTER TABLE claims ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_rows ON claims USING (account_id = (SELECT current_account()));
 """
 
 PLATFORM = """
@@ -163,5 +165,5 @@ GRANT INSERT ON audit_log TO batchyard_web;
 IDEMPOTENCY = """
 ALTER TABLE idempotency_keys ADD COLUMN headers jsonb;
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
-GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO batchyard_web;
+GRANT SELECT, INSERT, UPDATE ON idempotency_keys TO batchyard_web;
 """

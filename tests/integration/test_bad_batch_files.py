@@ -268,6 +268,6 @@ def test_a_plan_takes_no_batch_of_more_rows_than_it_allows(
     assert answer(estimate)["valid"] is True
     file_id = customer.file_id(b"\n" + most + short("one more"))
     batch = customer.ended_batch(customer.run_file(file_id, endpoint="/v1/completions", on_error=on_error)["id"])
-    assert (batch["status"], errors_of(batch)) == ("failed", [("too_many_tasks", 10_002)])
+    assert (batch["status"], errors_of(batch)) == ("failed", [("batch_too_large", 10_002)])
     assert "10,001 rows; the plan free allows 10,000" in batch["errors"]["data"][0]["message"]
     assert_nothing_was_queued(stack_database, batch)

@@ -250,7 +250,7 @@ def test_a_plan_takes_no_batch_of_more_rows_than_it_allows(new_customer: NewCust
     customer = new_customer("free")
     batch = customer.ended_batch(customer.create_batch(b"text\n" + b"x\n" * 10_001)["id"])
     assert batch["status"] == "failed"
-    assert [error["code"] for error in batch["errors"]["data"]] == ["too_many_tasks"]
+    assert [error["code"] for error in batch["errors"]["data"]] == ["batch_too_large"]
     assert "10,001 rows; the plan free allows 10,000" in batch["errors"]["data"][0]["message"]
 
 
