@@ -1,21 +1,31 @@
-"""Accounts: the tenants. Made by the operator; everything else belongs to one."""
+"""Accounts: the tenants. Made and changed by the operator; everything else belongs to one."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any, TypedDict
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from common import ids, plans
+from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue
+from common.audit import COMMAND_LINE, Actor
 from common.database import owner_engine
-from common.errors import InvalidRequest, NotFound
+from common.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """An account. `overrides` are its own values of its plan's limits; the caps are nano-dollars a billing period."""
+
     id: UUID
     name: str
     plan: str
+    state: str
+    overrides: dict[str, Any]
+    soft_cap: int | None
+    hard_cap: int | None
+    billing_anchor: datetime
     created_at: datetime
 
     @property
@@ -23,30 +33,128 @@ class Account:
         return ids.show("acct_", self.id)
 
 
-def create(name: str, plan: str) -> Account:
-    """A new account on a plan. Raises InvalidRequest for an empty name or an unknown plan."""
-    if not name.strip():
-        raise InvalidRequest("The account's name is empty: give it one.", param="name")
+class Changes(TypedDict, total=False):
+    """What is to be otherwise. An override or a cap that is None is taken away; overrides that are not named stay."""
+
+    name: str
+    plan: str
+    overrides: Mapping[str, Any]
+    soft_cap: int | None
+    hard_cap: int | None
+
+
+def create(name: str, plan: str, actor: Actor = COMMAND_LINE) -> Account:
+    """A new account on a plan. Raises InvalidRequest for a bad name or an unknown plan."""
+    name = names.checked(name, "account")
     plans.get(plan)
     with owner_engine().begin() as connection:
-        row = connection.execute(_INSERT, {"id": ids.new_id(), "name": name.strip(), "plan": plan}).one()
-    return Account(**row._mapping)
+        account = Account(
+            **connection.execute(_INSERT, {"id": ids.new_id(), "name": name, "plan": plan}).one()._mapping
+        )
+        audit.record(connection, actor, "account.create", account.id, name=name, plan=plan)
+    return account
 
 
 def get(account_id: UUID | None) -> Account:
     """The account, or NotFound."""
     with owner_engine().begin() as connection:
-        row = connection.execute(_SELECT, {"id": account_id}).one_or_none()
+        return _get(connection, _SELECT, account_id)
+
+
+def _get(connection: Connection, statement: Any, account_id: UUID | None) -> Account:
+    row = connection.execute(statement, {"id": account_id}).one_or_none()
     if row is None:
-        raise NotFound("There is no such account.", param="account")
+        raise NotFound("There is no such account.", param="account_id")
     return Account(**row._mapping)
 
 
-def list_all() -> list[Account]:
+def list_page(after: str | None, limit: int) -> Sequence[Account]:
+    """Up to `limit` accounts, newest first, those made before the account `after`."""
+    parameters = {"after": ids.parse_after("acct_", after), "limit": limit}
     with owner_engine().begin() as connection:
-        return [Account(**row._mapping) for row in connection.execute(_LIST)]
+        return [Account(**row._mapping) for row in connection.execute(_LIST, parameters)]
 
 
-_INSERT = text("INSERT INTO accounts (id, name, plan) VALUES (:id, :name, :plan) RETURNING id, name, plan, created_at")
-_SELECT = text("SELECT id, name, plan, created_at FROM accounts WHERE id = :id")
-_LIST = text("SELECT id, name, plan, created_at FROM accounts ORDER BY id")
+def change(actor: Actor, account_id: UUID | None, changes: Changes) -> Account:
+    """Another name, plan, limits or caps, from the next request on. Open batches go along to another plan, and those
+    that the hard cap had paused go on when it changes: they pause again where it is still reached. Raises NotFound,
+    and InvalidRequest naming what cannot be."""
+    with owner_engine().begin() as connection:
+        before = _get(connection, _LOCK, account_id)
+        wanted = _changed(before, changes)
+        after = Account(**connection.execute(_UPDATE, wanted | {"id": before.id}).one()._mapping)
+        if differences := _differences(before, after):
+            audit.record(connection, actor, "account.change", before.id, **differences)
+    if "plan" in changes:
+        # Also when it is the same: an earlier move may have been cut off.
+        plan_moves.move_open_batches(after.id, after.plan)
+    plans_with_work = {after.plan}
+    if after.hard_cap != before.hard_cap:
+        plans_with_work |= pauses.resume_account(after.id, "spend_cap")
+    # A higher limit may also let more run at once.
+    for plan in plans_with_work:
+        queue.announce_work(plan)
+    return after
+
+
+def _changed(before: Account, changes: Changes) -> dict[str, Any]:
+    name = names.checked(changes.get("name", before.name), "account")
+    plan = changes.get("plan", before.plan)
+    overrides = before.overrides | dict(changes.get("overrides", {}))
+    overrides = {limit: value for limit, value in overrides.items() if value is not None}
+    plans.get(plan)
+    plans.with_overrides(plan, overrides)
+    return {
+        "name": name,
+        "plan": plan,
+        "overrides": json_text.dumps(overrides).decode(),
+        "soft_cap": changes.get("soft_cap", before.soft_cap),
+        "hard_cap": changes.get("hard_cap", before.hard_cap),
+    }
+
+
+def _differences(before: Account, after: Account) -> dict[str, Any]:
+    old, new = asdict(before), asdict(after)
+    return {field: {"from": old[field], "to": new[field]} for field in old if old[field] != new[field]}
+
+
+def suspend(actor: Actor, account_id: UUID | None, reason: str) -> Account:
+    """Refuses the account's keys from the next request on, and pauses its batches. Once more changes nothing, but for
+    batches that are in progress still. Raises NotFound."""
+    account = _set_state(actor, account_id, "suspended", "account.suspend", reason=reason)
+    # Its own transaction: batches are locked before accounts. The sweep does it if we die here.
+    pauses.pause_account(account.id, "account_suspended")
+    return account
+
+
+def resume(actor: Actor, account_id: UUID | None) -> Account:
+    """Serves a suspended account again; its batches go on where they were. Raises NotFound."""
+    account = _set_state(actor, account_id, "active", "account.resume")
+    for plan in pauses.resume_account(account.id, "account_suspended"):
+        queue.announce_work(plan)
+    return account
+
+
+def _set_state(actor: Actor, account_id: UUID | None, state: str, action: str, **details: str) -> Account:
+    with owner_engine().begin() as connection:
+        before = _get(connection, _LOCK, account_id)
+        if before.state == state:
+            return before
+        audit.record(connection, actor, action, before.id, **details)
+        return Account(**connection.execute(_SET_STATE, {"id": before.id, "state": state}).one()._mapping)
+
+
+_COLUMNS = "id, name, plan, state, overrides, soft_cap, hard_cap, billing_anchor, created_at"
+_INSERT = text(f"INSERT INTO accounts (id, name, plan) VALUES (:id, :name, :plan) RETURNING {_COLUMNS}")
+_SELECT = text(f"SELECT {_COLUMNS} FROM accounts WHERE id = :id")
+_LOCK = text(f"SELECT {_COLUMNS} FROM accounts WHERE id = :id FOR UPDATE")
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM accounts WHERE CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)
+    ORDER BY id DESC LIMIT :limit
+""")
+_UPDATE = text(f"""
+    UPDATE accounts SET name = :name, plan = :plan, overrides = CAST(:overrides AS jsonb), soft_cap = :soft_cap,
+        hard_cap = :hard_cap
+    WHERE id = :id RETURNING {_COLUMNS}
+""")
+_SET_STATE = text(f"UPDATE accounts SET state = :state WHERE id = :id RETURNING {_COLUMNS}")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from common.errors import InvalidRequest
 
-Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_"]
+Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_", "audit_"]
 
 
 def new_id() -> UUID:

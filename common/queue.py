@@ -127,6 +127,15 @@ def tasks_wait_on(name: str) -> bool:
     return bool(redis().llen(queue(name).key))
 
 
+def waiting() -> dict[str, int]:
+    """How much each queue holds: the tickets of each plan, and tasks. Raises RedisError."""
+    names = [*plan_queues(), INGESTS_QUEUE, TASKS_QUEUE]
+    with redis().pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.llen(queue(name).key)
+        return dict(zip(names, pipeline.execute(), strict=True))
+
+
 def finished_channel(batch_id: UUID) -> str:
     """Where the end of a single job is told to a request that waits for it."""
     return f"batchyard:finished:{batch_id.hex}"

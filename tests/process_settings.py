@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from common import database, queue
+from common import database, key_uses, queue
 from common.settings import Settings
 
 
@@ -26,6 +26,8 @@ def process_settings(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def _forget() -> None:
+    if key_uses.gathered.cache_info().currsize:
+        key_uses.gathered().close()
     for engine in (database.owner_engine, database.web_engine):
         if engine.cache_info().currsize:
             engine().dispose()

@@ -1,9 +1,10 @@
 """The web app inside the test's process: for tests that claim and record by themselves and look at what is shown."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from copy import copy
+from typing import Any, Self
 from uuid import UUID
 
 from werkzeug.test import TestResponse
@@ -15,14 +16,20 @@ from tests.customer import error_in
 class WebClient:
     """A customer of its own account."""
 
-    def __init__(self, plan: str = "pro") -> None:
+    def __init__(self, plan: str = "pro", scopes: Sequence[str] = keys.DEFAULT_SCOPES) -> None:
         # Imported here: the app reads its settings when it is loaded.
         from web.app import create_app
 
-        key = keys.create(accounts.create("Ann", plan).id, "test")
+        key = keys.create(accounts.create("Ann", plan).id, "test", scopes)
         self.caller = keys.authenticate(key)
         self._headers = {"Authorization": f"Bearer {key}"}
         self._http = create_app().test_client()
+
+    def using(self, key: str) -> Self:
+        """The same app, asked with another key."""
+        other = copy(self)
+        other._headers = {"Authorization": f"Bearer {key}"}
+        return other
 
     def get(self, path: str, **query: str | int) -> TestResponse:
         return self._http.get(path, query_string=query, headers=self._headers)
@@ -30,9 +37,12 @@ class WebClient:
     def post(self, path: str, headers: dict[str, str] | None = None, **sent: Any) -> TestResponse:
         return self._http.post(path, headers=self._headers | (headers or {}), **sent)
 
-    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> TestResponse:
+    def patch(self, path: str, **sent: Any) -> TestResponse:
+        return self._http.patch(path, headers=self._headers, **sent)
+
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None, **sent: Any) -> TestResponse:
         """Sends a path with its query as it stands, percents and all."""
-        return self._http.open(path, method=method, headers=self._headers | (headers or {}))
+        return self._http.open(path, method=method, headers=self._headers | (headers or {}), **sent)
 
     def delete(self, path: str) -> TestResponse:
         return self._http.delete(path, headers=self._headers)

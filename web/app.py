@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 from common import logs
 from common.plans import plans
 from common.settings import settings
-from web import batches, cli, errors, files, health, jobs, models, request_body
+from web import admin, api_keys, batches, cli, cli_platform, errors, files, health, jobs, models, request_body
 from web.multipart import UploadRequest
 
 log = logging.getLogger("web.access")
@@ -30,11 +30,13 @@ def create_app() -> Flask:
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)
-    for blueprint in (jobs.blueprint, batches.blueprint, files.blueprint, models.blueprint):
+    customers = (jobs.blueprint, batches.blueprint, files.blueprint, models.blueprint, api_keys.blueprint)
+    for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
-    for group in (cli.accounts_group, cli.keys_group):
+    operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
+    for group in (cli.accounts_group, cli.keys_group, *operators):
         app.cli.add_command(group)
     return app
 

@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from flask import Response, g, request
 
-from common import ids, keys, logs
+from common import ids, key_uses, keys, logs
 from common.errors import AuthenticationFailed, PermissionDenied
 from common.keys import Caller
 from web import idempotency
@@ -23,6 +23,7 @@ def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R | Response]
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
             g.caller = keys.authenticate(_sent_key())
+            key_uses.gathered().note(g.caller.key_id)
             logs.account_id.set(ids.show("acct_", g.caller.account_id))
             if scope not in g.caller.scopes:
                 raise PermissionDenied(

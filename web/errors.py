@@ -77,8 +77,8 @@ def _read_on(connection: socket, content: BinaryIO) -> None:
 def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
     status, kind = next(answer for cls, answer in STATUS.items() if isinstance(error, cls))
     response = _body(error.message, kind, error.param, error.code)
-    if status in (409, 422, 429):
-        # Clients retry these by themselves, and neither a state nor a used-up quota changes by asking again.
+    if status in (403, 409, 422, 429):
+        # Some clients retry these by themselves, and no scope, state or used-up quota changes by asking again.
         passing = type(error) in (errors.RateLimited, errors.StillRunning)
         response.headers["x-should-retry"] = "true" if passing else "false"
     if isinstance(error, errors.StillRunning):

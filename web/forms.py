@@ -1,5 +1,6 @@
 """What requests may say: typed forms, checked by pydantic, with errors that name the field."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
@@ -9,7 +10,9 @@ from common import json_text
 from common.batches import DEFAULT_WINDOW
 from common.endpoints import MAX_MODEL_CHARACTERS, Endpoint
 from common.errors import InvalidRequest, TooLarge
+from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.money import parse_dollars
+from common.names import MAX_NAME_CHARACTERS
 from common.settings import settings
 
 FormT = TypeVar("FormT", bound="Form")
@@ -59,6 +62,7 @@ def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
 Text = Annotated[str, AfterValidator(_storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_json)]
 Model = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_MODEL_CHARACTERS)]
+Name = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_NAME_CHARACTERS)]
 MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
 # Not the union of the two: pydantic would name its branches as if they were fields.
 Stop = Annotated[Any, AfterValidator(_text_or_texts)]
@@ -163,6 +167,39 @@ class UpdateBatch(Form):
     """What may be changed of a batch while it runs."""
 
     max_cost: Dollars | None
+
+
+class Expiring(Form):
+    """A key's time: until a moment (unix seconds), or for so many seconds from now."""
+
+    expires_at: Annotated[int, Field(ge=1, le=253_402_300_799)] | None = None
+    expires_in: Annotated[int, Field(ge=1, le=int(MAX_LIFE.total_seconds()))] | None = None
+
+    def expiry(self) -> datetime | None:
+        """The moment of either. Raises InvalidRequest for both."""
+        if self.expires_at is not None and self.expires_in is not None:
+            raise InvalidRequest("Send either expires_at or expires_in.", param="expires_in")
+        if self.expires_in is not None:
+            return datetime.now(UTC) + timedelta(seconds=self.expires_in)
+        return datetime.fromtimestamp(self.expires_at, UTC) if self.expires_at is not None else None
+
+
+Scope = Literal["jobs", "batches", "files", "webhooks", "usage", "keys", "admin"]
+
+
+class CreateKey(Expiring):
+    """A key to be made."""
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
+
+
+class RotateKey(Expiring):
+    """A key to be replaced by one like it."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds()))] = int(
+        DEFAULT_OVERLAP.total_seconds()
+    )
 
 
 def parse(form: type[FormT], value: object) -> FormT:

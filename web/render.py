@@ -12,6 +12,7 @@ from common.batches import Batch
 from common.estimates import BYTES_PER_TOKEN, Estimate
 from common.files import File
 from common.jobs import Job
+from common.keys import Key
 from common.models import Model
 from common.money import format_nano_dollars
 from common.outputs import output_text
@@ -124,6 +125,22 @@ def file(found: File) -> dict[str, Any]:
         "filename": found.filename,
         "purpose": found.purpose,
         "status": "processed",
+    }
+
+
+def api_key(found: Key) -> dict[str, Any]:
+    return {
+        "id": found.shown_id,
+        "object": "api_key",
+        "name": found.name,
+        "prefix": found.prefix,
+        "scopes": list(found.scopes),
+        "status": found.status,
+        "created_at": unix(found.created_at),
+        "expires_at": unix(found.expires_at),
+        "revoked_at": unix(found.revoked_at),
+        "last_used_at": unix(found.last_used_at),
+        "replaces": ids.show("key_", found.replaces) if found.replaces is not None else None,
     }
 
 

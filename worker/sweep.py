@@ -4,9 +4,10 @@ import logging
 
 from sqlalchemy import Connection, text
 
-from common import queue
+from common import pauses, queue
 from common.batch_input import INGEST_LOCK
 from common.database import owner_engine
+from common.plans import plans
 from worker import claims
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ def run(trust_leases: bool = True) -> None:
         if connection.execute(_TRY_LOCK, {"lock": SWEEP_LOCK}).scalar_one():
             if trust_leases:
                 return_expired_leases()
+            settle_suspensions(connection)
             add_missing_tickets(connection)
             restart_ingests(connection)
             expire_batches()
@@ -33,6 +35,15 @@ def return_expired_leases() -> None:
     """The rows of a worker that died, or was held up past its lease, are pending again."""
     for plan in claims.give_back_expired():
         log.warning("a lease ended without its worker's word; its jobs are pending again", extra={"plan": plan})
+
+
+def settle_suspensions(connection: Connection) -> None:
+    """Nothing of a suspended account starts, also what its operator or an ingest left in progress; and what was paused
+    for that alone goes on once it is no longer so."""
+    for account_id in connection.execute(_SUSPENDED_WITH_WORK, {"plans": list(plans())}).scalars():
+        pauses.pause_account(account_id, "account_suspended")
+    for account_id in connection.execute(_PAUSED_FOR_NOTHING).scalars():
+        pauses.resume_account(account_id, "account_suspended")
 
 
 def add_missing_tickets(connection: Connection) -> None:
@@ -69,6 +80,30 @@ def restart_tasks(connection: Connection) -> None:
 
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
+
+# A probe for each suspended account and plan, with the condition of the index of what can be claimed.
+_SUSPENDED_WITH_WORK = text("""
+    SELECT a.id FROM accounts a WHERE a.state = 'suspended' AND EXISTS (
+        SELECT 1 FROM unnest(CAST(:plans AS text[])) AS known (plan), batches b
+        WHERE b.plan = known.plan AND b.account_id = a.id
+            AND b.state = 'in_progress' AND (b.cursor < b.total OR b.returned > 0) AND NOT b.held_back
+    )
+""")
+
+# A skip scan over the accounts that have batches paused so.
+_PAUSED_FOR_NOTHING = text("""
+    WITH RECURSIVE paused AS (
+        (SELECT account_id FROM batches WHERE state = 'paused' AND paused_reason = 'account_suspended'
+         ORDER BY account_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT b.account_id FROM batches b
+                WHERE b.account_id > paused.account_id AND b.state = 'paused'
+                    AND b.paused_reason = 'account_suspended'
+                ORDER BY b.account_id LIMIT 1)
+        FROM paused WHERE paused.account_id IS NOT NULL
+    )
+    SELECT a.id FROM paused JOIN accounts a ON a.id = paused.account_id WHERE a.state = 'active'
+""")
 
 # A skip scan over the plans, one probe each.
 _PLANS_WITH_WORK = text("""

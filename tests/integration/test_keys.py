@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from common import accounts, keys
+from common.audit import COMMAND_LINE
 from common.errors import AuthenticationFailed
 from local.stack import Stack
 from tests.conftest import NewCustomer
@@ -61,7 +62,7 @@ def test_the_operator_creates_an_account_and_a_key_that_works_until_it_is_revoke
 
     listed = printed(flask(stack, "keys", "list", account_id))
     prefix, _, secret = key.rpartition("_")
-    assert re.fullmatch(rf"key_[0-9a-f]{{32}}  {prefix}  active   jobs,batches  laptop", listed)
+    assert re.fullmatch(rf"key_[0-9a-f]{{32}}  {prefix}  active   jobs,batches  (never used|\S+Z)  laptop", listed)
     assert secret not in listed
 
     printed(flask(stack, "keys", "revoke", listed.split()[0]))
@@ -70,14 +71,14 @@ def test_the_operator_creates_an_account_and_a_key_that_works_until_it_is_revoke
         keys_after, accounts_after = threads.map(
             lambda arguments: printed(flask(stack, *arguments)), [("keys", "list", account_id), ("accounts", "list")]
         )
-    assert f"{prefix}  revoked  jobs,batches  laptop" in keys_after
-    assert f"{account_id}  team  Ann's shop" in accounts_after.splitlines()
+    assert re.search(rf"{prefix}  revoked  jobs,batches  .*  laptop", keys_after)
+    assert f"{account_id}  team  active     Ann's shop" in accounts_after.splitlines()
 
 
 def test_the_command_line_refuses_in_plain_words(stack: Stack) -> None:
     refused = {
         ("accounts", "create", " "): "name is empty",
-        ("keys", "revoke", "key_" + "0" * 32): "no such API key",
+        ("keys", "revoke", "key_" + "0" * 32): "There is no API key",
     }
     with ThreadPoolExecutor() as threads:
         ended = threads.map(lambda arguments: flask(stack, *arguments), refused)
@@ -171,11 +172,14 @@ def test_a_key_that_is_expired_or_revoked_looks_like_one_that_never_was(stack: S
     with process_settings(stack.env):
         account = accounts.create("Bea", "free")
         now = datetime.now(UTC)
-        expired = keys.create(account.id, "old", expires_at=now - timedelta(seconds=1))
+        expired = keys.create(account.id, "old", expires_at=now + timedelta(hours=1))
         fresh = keys.create(account.id, "new", expires_at=now + timedelta(hours=1))
         revoked = keys.create(account.id, "lost")
         assert get(stack, Authorization=f"Bearer {revoked}").status_code == 200
-        keys.revoke(next(key.id for key in keys.list_of(account.id) if key.name == "lost"))
+        by_name = {key.name: key for key in keys.list_page(COMMAND_LINE, account.id, None, 10)}
+        keys.revoke(COMMAND_LINE, account.id, by_name["lost"].shown_id)
+        with psycopg.connect(stack.env["DATABASE_URL"]) as owner:
+            owner.execute("UPDATE api_keys SET expires_at = now() WHERE id = %s", [by_name["old"].id])
     unknown = "by_aaaaaaaa_" + "A" * 43
     errors = [refusal(get(stack, Authorization=f"Bearer {key}"), 401) for key in (expired, revoked, unknown)]
     assert errors == [errors[0]] * 3

@@ -1,0 +1,84 @@
+"""/v1/admin/accounts: every account, and its keys."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify
+
+from common import accounts, ids, keys
+from web import api_keys, forms, render
+from web.acting import operator
+from web.admin import forms as admin_forms
+from web.admin import render as admin_render
+from web.auth import requires
+
+blueprint = Blueprint("admin-accounts", __name__, url_prefix="/admin/accounts")
+
+
+@blueprint.post("")
+@requires("admin")
+def create() -> tuple[Response, int]:
+    form = forms.parse(admin_forms.CreateAccount, forms.json_object())
+    return jsonify(admin_render.account(accounts.create(form.name, form.plan, operator()))), 201
+
+
+@blueprint.get("")
+@requires("admin")
+def list_accounts() -> Response:
+    limit, after = forms.page()
+    return jsonify(render.page(accounts.list_page(after, limit + 1), limit, admin_render.account))
+
+
+@blueprint.get("/<account_id>")
+@requires("admin")
+def get(account_id: str) -> Response:
+    return jsonify(admin_render.account(accounts.get(_id(account_id))))
+
+
+@blueprint.patch("/<account_id>")
+@requires("admin")
+def change(account_id: str) -> Response:
+    """Name, plan, limits of its own and caps: what is sent changes."""
+    form = forms.parse(admin_forms.ChangeAccount, forms.json_object())
+    return jsonify(admin_render.account(accounts.change(operator(), _id(account_id), form.changes())))
+
+
+@blueprint.post("/<account_id>/suspend")
+@requires("admin")
+def suspend(account_id: str) -> Response:
+    """Its keys are refused, and its batches paused."""
+    form = forms.parse(admin_forms.Suspend, forms.json_object())
+    return jsonify(admin_render.account(accounts.suspend(operator(), _id(account_id), form.reason)))
+
+
+@blueprint.post("/<account_id>/resume")
+@requires("admin")
+def resume(account_id: str) -> Response:
+    return jsonify(admin_render.account(accounts.resume(operator(), _id(account_id))))
+
+
+@blueprint.post("/<account_id>/api_keys")
+@requires("admin")
+def create_key(account_id: str) -> tuple[Response, int]:
+    """Makes a key of the account. This answer alone has the key itself."""
+    form = forms.parse(forms.CreateKey, forms.json_object())
+    account = accounts.get(_id(account_id))
+    return api_keys.made(keys.issue(operator(), account.id, form.name, form.scopes, form.expiry()))
+
+
+@blueprint.get("/<account_id>/api_keys")
+@requires("admin")
+def list_keys(account_id: str) -> Response:
+    limit, after = forms.page()
+    found = keys.list_page(operator(), accounts.get(_id(account_id)).id, after, limit + 1)
+    return jsonify(render.page(found, limit, render.api_key))
+
+
+@blueprint.delete("/<account_id>/api_keys/<key_id>")
+@requires("admin")
+def revoke_key(account_id: str, key_id: str) -> Response:
+    account = accounts.get(_id(account_id))
+    return jsonify(render.api_key(keys.revoke(operator(), account.id, key_id)))
+
+
+def _id(shown: str) -> UUID | None:
+    return ids.parse("acct_", shown)
