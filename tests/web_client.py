@@ -22,12 +22,15 @@ class WebClient:
 
         key = keys.create(accounts.create("Ann", plan).id, "test", scopes)
         self.caller = keys.authenticate(key)
+        self.key = key
+        self.app = create_app()
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._http = create_app().test_client()
+        self._http = self.app.test_client()
 
     def using(self, key: str) -> Self:
         """The same app, asked with another key."""
         other = copy(self)
+        other.key = key
         other._headers = {"Authorization": f"Bearer {key}"}
         return other
 
