@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue
 from common.audit import COMMAND_LINE, Actor
-from common.database import owner_engine
+from common.database import as_owner
 from common.errors import NotFound
 
 
@@ -47,7 +47,7 @@ def create(name: str, plan: str, actor: Actor = COMMAND_LINE) -> Account:
     """A new account on a plan. Raises InvalidRequest for a bad name or an unknown plan."""
     name = names.checked(name, "account")
     plans.get(plan)
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         account = Account(
             **connection.execute(_INSERT, {"id": ids.new_id(), "name": name, "plan": plan}).one()._mapping
         )
@@ -57,7 +57,7 @@ def create(name: str, plan: str, actor: Actor = COMMAND_LINE) -> Account:
 
 def get(account_id: UUID | None) -> Account:
     """The account, or NotFound."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return _get(connection, _SELECT, account_id)
 
 
@@ -71,7 +71,7 @@ def _get(connection: Connection, statement: Any, account_id: UUID | None) -> Acc
 def list_page(after: str | None, limit: int) -> Sequence[Account]:
     """Up to `limit` accounts, newest first, those made before the account `after`."""
     parameters = {"after": ids.parse_after("acct_", after), "limit": limit}
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return [Account(**row._mapping) for row in connection.execute(_LIST, parameters)]
 
 
@@ -79,7 +79,7 @@ def change(actor: Actor, account_id: UUID | None, changes: Changes) -> Account:
     """Another name, plan, limits or caps, from the next request on. Open batches go along to another plan, and those
     that the hard cap had paused go on when it changes: they pause again where it is still reached. Raises NotFound,
     and InvalidRequest naming what cannot be."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         before = _get(connection, _LOCK, account_id)
         wanted = _changed(before, changes)
         after = Account(**connection.execute(_UPDATE, wanted | {"id": before.id}).one()._mapping)
@@ -119,35 +119,40 @@ def _differences(before: Account, after: Account) -> dict[str, Any]:
 
 
 def suspend(actor: Actor, account_id: UUID | None, reason: str) -> Account:
-    """Refuses the account's keys from the next request on, and pauses its batches. Once more changes nothing, but for
-    batches that are in progress still. Raises NotFound."""
-    account = _set_state(actor, account_id, "suspended", "account.suspend", reason=reason)
-    # Its own transaction: batches are locked before accounts. The sweep does it if we die here.
-    pauses.pause_account(account.id, "account_suspended")
-    return account
+    """Refuses the account's keys from the next request on, and pauses its batches; the sweep pauses what becomes ready
+    after that. Once more changes nothing. Raises NotFound."""
+    with as_owner() as connection:
+        # Batches are locked before accounts, by everybody.
+        pauses.pause(connection, _get(connection, _SELECT, account_id).id, "account_suspended")
+        return _set_state(connection, actor, account_id, "suspended", "account.suspend", reason=reason)
 
 
 def resume(actor: Actor, account_id: UUID | None) -> Account:
     """Serves a suspended account again; its batches go on where they were. Raises NotFound."""
-    account = _set_state(actor, account_id, "active", "account.resume")
-    for plan in pauses.resume_account(account.id, "account_suspended"):
+    with as_owner() as connection:
+        plans_with_work = pauses.resume(
+            connection, _get(connection, _SELECT, account_id).id, "account_suspended", suspended=False
+        )
+        account = _set_state(connection, actor, account_id, "active", "account.resume")
+    for plan in plans_with_work:
         queue.announce_work(plan)
     return account
 
 
-def _set_state(actor: Actor, account_id: UUID | None, state: str, action: str, **details: str) -> Account:
-    with owner_engine().begin() as connection:
-        before = _get(connection, _LOCK, account_id)
-        if before.state == state:
-            return before
-        audit.record(connection, actor, action, before.id, **details)
-        return Account(**connection.execute(_SET_STATE, {"id": before.id, "state": state}).one()._mapping)
+def _set_state(
+    connection: Connection, actor: Actor, account_id: UUID | None, state: str, action: str, **details: str
+) -> Account:
+    before = _get(connection, _LOCK, account_id)
+    if before.state == state:
+        return before
+    audit.record(connection, actor, action, before.id, **details)
+    return Account(**connection.execute(_SET_STATE, {"id": before.id, "state": state}).one()._mapping)
 
 
 _COLUMNS = "id, name, plan, state, overrides, soft_cap, hard_cap, billing_anchor, created_at"
 _INSERT = text(f"INSERT INTO accounts (id, name, plan) VALUES (:id, :name, :plan) RETURNING {_COLUMNS}")
 _SELECT = text(f"SELECT {_COLUMNS} FROM accounts WHERE id = :id")
-_LOCK = text(f"SELECT {_COLUMNS} FROM accounts WHERE id = :id FOR UPDATE")
+_LOCK = text(f"SELECT {_COLUMNS} FROM accounts WHERE id = :id FOR NO KEY UPDATE")
 _LIST = text(f"""
     SELECT {_COLUMNS} FROM accounts WHERE CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)
     ORDER BY id DESC LIMIT :limit

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from common import ids, json_text
-from common.database import as_account, owner_engine
+from common.database import as_account, as_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,8 @@ class Actor:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction that sees what the actor may see: row-level security holds a key to its account."""
-        if self.account_id is not None:
-            with as_account(self.account_id) as connection:
-                yield connection
-        else:
-            with owner_engine().begin() as connection:
-                yield connection
+        with as_owner() if self.account_id is None else as_account(self.account_id) as connection:
+            yield connection
 
     def lacks(self, scopes: Sequence[str]) -> list[str]:
         """Those of the scopes that it cannot give."""
@@ -71,7 +67,7 @@ def record(connection: Connection, actor: Actor, action: str, account_id: UUID |
 def list_page(account_id: UUID | None, after: str | None, limit: int) -> Sequence[Entry]:
     """Up to `limit` acts, newest first, those before the act `after`; of one account, or of all."""
     parameters = {"account_id": account_id, "after": ids.parse_after("audit_", after), "limit": limit}
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return [Entry(**row._mapping) for row in connection.execute(_LIST, parameters)]
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from common import ids, plans
-from common.database import owner_engine
+from common.database import as_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class PausedBatch:
 
 def depths() -> Sequence[Depth]:
     """Of every plan. Reads each batch with pending work once: with very many single jobs that is a second or two."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return [Depth(**row._mapping) for row in connection.execute(_DEPTHS, {"plans": list(plans.plans())})]
 
 
 def paused(account_id: UUID | None, after: str | None, limit: int) -> Sequence[PausedBatch]:
     """Up to `limit` paused batches, newest first, those before the batch `after`; of one account, or of all."""
     parameters = {"account_id": account_id, "after": ids.parse_after("batch_", after), "limit": limit}
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return [PausedBatch(**row._mapping) for row in connection.execute(_PAUSED, parameters)]
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from common import audit, credentials, ids, names, plans
 from common.audit import COMMAND_LINE, Actor
-from common.database import owner_engine, read_one
+from common.database import as_owner, read_one
 from common.errors import AuthenticationFailed, Conflict, InvalidRequest, NotFound, PermissionDenied
 from common.plans import Plan
 from common.quotas import Allowance
@@ -190,7 +190,7 @@ def get(actor: Actor, account_id: UUID, key_id: str) -> Key:
 
 def find(key_id: str) -> Key:
     """A key by its id alone, for the operator. Raises NotFound."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         row = connection.execute(_FIND_ID, {"id": ids.parse("key_", key_id)}).one_or_none()
     if row is None:
         raise _not_found(key_id)
@@ -274,7 +274,7 @@ _LIST = text(f"""
 """)
 _FIND_ID = text(f"SELECT {_COLUMNS} FROM api_keys WHERE id = :id")
 _GET = text(f"SELECT {_COLUMNS} FROM api_keys WHERE account_id = :account_id AND id = :id")
-_LOCK = text(f"SELECT {_COLUMNS} FROM api_keys WHERE account_id = :account_id AND id = :id FOR UPDATE")
+_LOCK = text(f"SELECT {_COLUMNS} FROM api_keys WHERE account_id = :account_id AND id = :id FOR NO KEY UPDATE")
 _REVOKE = text(f"""
     UPDATE api_keys SET revoked_at = now() WHERE account_id = :account_id AND id = :id RETURNING {_COLUMNS}
 """)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common.database import owner_engine
+from common.database import as_owner
 
 BATCHES_PER_STEP = 5_000
 
@@ -20,7 +20,7 @@ def _step(account_id: UUID, plan: str) -> bool:
     """One transaction of it; False when nothing is left. It holds the clocks of all plans concerned, as only their
     holder may move a cursor, and a batch on the move would have two."""
     parameters = {"account_id": account_id, "plan": plan, "limit": BATCHES_PER_STEP}
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         connection.execute(_LOCK_CLOCKS, parameters)
         moved = connection.execute(_MOVE, parameters).rowcount
         # Each plan has its own virtual time: what was much on one may be next to nothing on another, or for ever.

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from common import audit, plans, queue
 from common.audit import Actor
-from common.database import owner_engine
+from common.database import as_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Platform:
 
 
 def get() -> Platform:
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         return Platform(**connection.execute(_SELECT).one()._mapping)
 
 
 def stop(actor: Actor, reason: str) -> Platform:
     """No call starts from now on, on any account's behalf. Calls in flight end."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         connection.execute(_STOP, {"reason": reason})
         audit.record(connection, actor, "platform.stop", None, reason=reason)
     return get()
@@ -37,7 +37,7 @@ def stop(actor: Actor, reason: str) -> Platform:
 
 def resume(actor: Actor) -> Platform:
     """Calls start again."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         connection.execute(_RESUME)
         audit.record(connection, actor, "platform.resume", None)
     _announce_all()
@@ -46,7 +46,7 @@ def resume(actor: Actor) -> Platform:
 
 def set_cap(actor: Actor, hard_cap: int | None) -> Platform:
     """What all calls of a calendar month may cost together, in nano-dollars; None for no cap."""
-    with owner_engine().begin() as connection:
+    with as_owner() as connection:
         before = connection.execute(_LOCK_CAP).scalar_one()
         connection.execute(_SET_CAP, {"hard_cap": hard_cap})
         audit.record(connection, actor, "platform.change", None, hard_cap={"from": before, "to": hard_cap})

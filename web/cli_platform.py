@@ -45,8 +45,10 @@ def set_cap(hard_cap: str) -> None:
 
 
 def _show(found: Platform) -> None:
-    stopped = f"stopped since {found.stopped_at:%Y-%m-%d %H:%M:%S %Z}: {found.stopped_reason}"
-    click.echo("running" if found.stopped_at is None else stopped)
+    if found.stopped_at is None:
+        click.echo("running")
+    else:
+        click.echo(f"stopped since {found.stopped_at:%Y-%m-%d %H:%M:%S %Z}: {found.stopped_reason}")
     click.echo(f"hard cap {dollars(found.hard_cap)}, spent since {found.month:%Y-%m-%d} {dollars(found.spent)}")
 
 

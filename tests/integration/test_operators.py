@@ -210,6 +210,26 @@ def test_an_act_that_fails_leaves_no_word_of_it(
     assert len(acts(operator)) == before
 
 
+def test_an_act_under_an_idempotency_key_is_done_once_and_answered_twice(
+    operator: WebClient, web: WebClient, database: psycopg.Connection
+) -> None:
+    base = f"/v1/admin/accounts/{account_id(web)}"
+    work.bulk(web.caller, 3)
+    for path, sent in (
+        ("/v1/admin/accounts", {"name": "Acme"}),
+        (f"{base}/api_keys", {"name": "theirs", "scopes": ["jobs"]}),
+        (f"{base}/suspend", {"reason": "unpaid"}),
+        ("/v1/admin/platform/stop", {"reason": "an invoice"}),
+    ):
+        headers = {"Idempotency-Key": path}
+        first, again = (operator.post(path, headers=headers, json=sent) for _ in range(2))
+        assert first.status_code in (200, 201), first.text
+        assert (again.status_code, again.get_json()) == (first.status_code, first.get_json())
+    done_once = ["account.create", "key.create", "account.suspend", "platform.stop"]
+    assert [act["action"] for act in acts(operator)][-4:] == done_once
+    assert one(database, "SELECT state, paused_reason FROM batches") == ("paused", "account_suspended")
+
+
 def test_the_platform_is_stopped_with_a_reason_capped_and_resumed(operator: WebClient) -> None:
     stopped = done(operator.post("/v1/admin/platform/stop", json={"reason": "an invoice"}))
     assert (stopped["status"], stopped["stopped_reason"]) == ("stopped", "an invoice")
@@ -319,7 +339,7 @@ def test_the_command_line_refuses_in_one_line(web: WebClient, flask: Callable[..
         ("accounts", "change", shown, "--plan", "gold"): "no plan 'gold'",
         ("accounts", "change", shown, "--limit", "max_rows=many"): "max_rows is 'many'",
         ("accounts", "change", shown, "--limit", "weight=2"): "'weight' is no limit",
-        ("accounts", "change", shown, "--hard-cap", "12,50"): "decimal",
+        ("accounts", "change", shown, "--hard-cap", "12,50"): "an amount in dollars",
         ("accounts", "change", shown, "--hard-cap", "0"): "more than nothing",
         ("keys", "create", shown, "--expires-in", "soon"): "'soon' is no time",
         ("keys", "create", shown, "--expires-in", "9999d"): "expires",
@@ -327,7 +347,7 @@ def test_the_command_line_refuses_in_one_line(web: WebClient, flask: Callable[..
         ("keys", "create", shown, "--scopes", "all"): "Scopes are",
         ("keys", "rotate", "key_" + "0" * 32): "no API key",
         ("keys", "rotate", f"key_{web.caller.key_id.hex}", "--overlap", "8d"): "from 0 to",
-        ("platform", "cap", "free"): "decimal",
+        ("platform", "cap", "free"): "an amount in dollars",
         ("audit", "list", "--account", "x"): "no such account",
     }
     for arguments, says in refused_lines.items():

@@ -210,7 +210,7 @@ def test_an_account_that_changes_its_plan_is_neither_last_nor_first_for_long(dat
 
 def test_no_row_is_claimed_twice_or_lost_while_its_batch_moves_between_plans(database: psycopg.Connection) -> None:
     ann = work.caller("free")
-    work.bulk(ann, 400)
+    work.bulk(ann, 200)
     taken: list[tuple[UUID, int]] = []
 
     def claim(plan: str) -> None:
@@ -226,4 +226,4 @@ def test_no_row_is_claimed_twice_or_lost_while_its_batch_moves_between_plans(dat
             running.result()
     for plan in ("free", "pro", "team"):
         taken += [(claim.batch_id, job.seq) for claim in work.all_claims(plan=plan) for job in claim.jobs]
-    assert sorted(seq for _, seq in taken) == list(range(400))
+    assert sorted(seq for _, seq in taken) == list(range(200))

@@ -6,7 +6,7 @@ from uuid import UUID
 from flask import request
 from pydantic import Field
 
-from common import accounts, ids, money
+from common import accounts, ids
 from common.accounts import Changes
 from web.forms import Dollars, Form, JsonObject, Name, Text
 
@@ -40,9 +40,9 @@ class ChangeAccount(Form):
         if self.limits is not None:
             changes["overrides"] = self.limits
         if "soft_cap" in self.model_fields_set:
-            changes["soft_cap"] = nano_dollars(self.soft_cap)
+            changes["soft_cap"] = self.soft_cap
         if "hard_cap" in self.model_fields_set:
-            changes["hard_cap"] = nano_dollars(self.hard_cap)
+            changes["hard_cap"] = self.hard_cap
         return changes
 
 
@@ -62,10 +62,6 @@ class ChangePlatform(Form):
     """What all calls of a calendar month may cost together; null for no cap."""
 
     hard_cap: Dollars | None
-
-
-def nano_dollars(shown: str | None) -> int | None:
-    return money.parse_dollars(shown) if shown is not None else None
 
 
 def wanted_account() -> UUID | None:

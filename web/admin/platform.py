@@ -24,7 +24,7 @@ def get() -> Response:
 def change() -> Response:
     """The cap on what all calls of a calendar month cost together."""
     form = forms.parse(admin_forms.ChangePlatform, forms.json_object())
-    return jsonify(admin_render.platform(platform.set_cap(operator(), admin_forms.nano_dollars(form.hard_cap))))
+    return jsonify(admin_render.platform(platform.set_cap(operator(), form.hard_cap)))
 
 
 @blueprint.post("/platform/stop")
