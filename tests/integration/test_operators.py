@@ -12,6 +12,7 @@ from common import ids, keys, queue
 from local.stack import Stack
 from tests import work
 from tests.customer import Customer, answer
+from tests.databases import one
 from tests.process_settings import process_settings
 from tests.web_client import WebClient, refused
 from tests.work import take
