@@ -23,8 +23,9 @@ ENDED = frozenset(_STATUS_OF_OUTCOME.values())
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its customer sees it. `response_body` is what the provider sent; tokens and `cost` (nano-dollars) are
-    its receipt, None where nothing was used or the model has no known price."""
+    """A job as its customer sees it. `response_body` is what the provider sent; the tokens and what
+    follows are its receipt, None where nothing was used or the model has no known price: prices are nano-dollars for a
+    million tokens, `cost` nano-dollars."""
 
     batch_id: UUID
     seq: int
@@ -50,7 +51,11 @@ class Job:
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    prompt_price: int | None
+    cached_price: int | None
+    completion_price: int | None
     cost: int | None
+    recorded_at: datetime | None
 
     @property
     def shown_id(self) -> str:
@@ -171,7 +176,8 @@ _SELECT = """
         b.state AS batch_state, j.seq < b.cursor AND b.returned = 0 AS claimed, b.created_at,
         b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
         r.error_message, r.attempts, r.provider, r.request_id, r.started_at, r.finished_at,
-        coalesce(u.model, b.model) AS model, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost
+        coalesce(u.model, b.model) AS model, u.prompt_tokens, u.cached_tokens, u.completion_tokens,
+        u.prompt_price, u.cached_price, u.completion_price, u.cost, u.created_at AS recorded_at
     FROM batches b JOIN jobs j ON j.batch_id = b.id
     LEFT JOIN results r ON r.batch_id = j.batch_id AND r.seq = j.seq
     LEFT JOIN usage_records u ON u.batch_id = j.batch_id AND u.seq = j.seq

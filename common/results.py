@@ -4,6 +4,7 @@ downloads, however slowly."""
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,7 +28,8 @@ ROW_BYTES = 500
 
 
 class Row(NamedTuple):
-    """A job of a batch with its outcome, None while it has none. `cost` is in nano-dollars."""
+    """A job of a batch with its outcome, None while it has none, and its receipt, None where nothing was used: prices
+    are nano-dollars for a million tokens, `cost` nano-dollars."""
 
     body: bytes | None
     seq: int
@@ -37,10 +39,15 @@ class Row(NamedTuple):
     error_code: str | None
     error_message: str | None
     request_id: str | None
+    model: str | None
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    prompt_price: int | None
+    cached_price: int | None
+    completion_price: int | None
     cost: int | None
+    recorded_at: datetime | None
 
 
 # A successful answer, the custom_id, and the other result columns as CSV: see _CSV_ROWS.
@@ -171,7 +178,8 @@ _PAGE = """
 
 _ROW = """
     SELECT r.body, j.seq, j.custom_id, r.outcome, r.status_code, r.error_code, r.error_message, r.request_id,
-        u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost
+        u.model, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.prompt_price, u.cached_price,
+        u.completion_price, u.cost, u.created_at AS recorded_at
 """
 
 _ROWS = f"{_ROW} {_PAGE}"

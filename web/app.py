@@ -9,7 +9,21 @@ from flask import Flask, Response, g, request
 from common import logs
 from common.plans import plans
 from common.settings import settings
-from web import admin, api_keys, batches, cli, cli_platform, errors, files, health, jobs, models, request_body
+from web import (
+    admin,
+    api_keys,
+    batches,
+    cli,
+    cli_platform,
+    errors,
+    files,
+    health,
+    jobs,
+    limits,
+    models,
+    request_body,
+    usage,
+)
 from web.multipart import UploadRequest
 
 log = logging.getLogger("web.access")
@@ -30,7 +44,7 @@ def create_app() -> Flask:
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)
-    customers = (jobs.blueprint, batches.blueprint, files.blueprint, models.blueprint, api_keys.blueprint)
+    customers = [resource.blueprint for resource in (jobs, batches, files, models, api_keys, usage, limits)]
     for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.

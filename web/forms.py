@@ -1,5 +1,6 @@
 """What requests may say: typed forms, checked by pydantic, with errors that name the field."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,12 +15,17 @@ from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.money import parse_dollars
 from common.names import MAX_NAME_CHARACTERS
 from common.settings import settings
+from common.usage import GROUPS, Group
 
 FormT = TypeVar("FormT", bound="Form")
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 MAX_FILES_PAGE = 10_000
 MAX_RESULTS_PAGE = 1_000
+MAX_USAGE_PAGE = 1_000
+DEFAULT_USAGE_PAGE = 100
+# The year 2286; milliseconds of today are beyond it, and no moment that is meant.
+MAX_UNIX_SECONDS = 9_999_999_999
 MAX_TEMPLATE_CHARACTERS = 100_000
 MAX_NESTING = 100
 
@@ -200,6 +206,47 @@ class RotateKey(Expiring):
     overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds()))] = int(
         DEFAULT_OVERLAP.total_seconds()
     )
+
+
+def _digits(value: object) -> object:
+    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10):
+        raise ValueError("is a whole number of at most ten digits")
+    return int(value)
+
+
+def _groups(value: object) -> object:
+    wanted = [group for item in value for group in item.split(",")] if isinstance(value, list) else []
+    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(GROUPS):
+        raise ValueError(f"takes one or more of {', '.join(GROUPS)}, each once")
+    return tuple(wanted)
+
+
+class UsageQuery(Form):
+    """The query of a usage request. Times are unix seconds; the range is from the first to before the second."""
+
+    start_time: Annotated[int, BeforeValidator(_digits), Field(le=MAX_UNIX_SECONDS)] | None = None
+    end_time: Annotated[int, BeforeValidator(_digits), Field(le=MAX_UNIX_SECONDS)] | None = None
+    group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = ()
+    model: Model | None = None
+    api_key_id: str | None = None
+    batch_id: str | None = None
+    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MAX_USAGE_PAGE)] = DEFAULT_USAGE_PAGE
+    page: str | None = None
+
+
+def query(lists: Collection[str] = ()) -> dict[str, Any]:
+    """The parameters of the query; those named in `lists` may be there several times, also as OpenAI's clients write
+    lists: `name[]=`. Raises InvalidRequest for any other that is."""
+    found: dict[str, Any] = {}
+    for sent, values in request.args.lists():
+        name = sent.removesuffix("[]")
+        if name in lists:
+            found.setdefault(name, []).extend(values)
+        elif len(values) > 1:
+            raise InvalidRequest(f"{sent} is there {len(values)} times: send it once.", param=sent)
+        else:
+            found[sent] = values[0]
+    return found
 
 
 def parse(form: type[FormT], value: object) -> FormT:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -12,12 +13,14 @@ from common.batches import Batch
 from common.estimates import BYTES_PER_TOKEN, Estimate
 from common.files import File
 from common.jobs import Job
-from common.keys import Key
+from common.keys import Caller, Key
+from common.limits import Taken
 from common.models import Model
 from common.money import format_nano_dollars
 from common.outputs import output_text
 from common.plans import Plan
 from common.results import Row, row_id
+from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ def job(found: Job) -> dict[str, Any]:
         "error": _error(found),
         "usage": used and used | {"total_tokens": (found.prompt_tokens or 0) + (found.completion_tokens or 0)},
         "cost": money(found.cost),
+        "receipt": _receipt(found),
         "attempts": found.attempts or 0,
         "created_at": precise(found.created_at),
         "queued_at": precise(found.created_at),
@@ -98,6 +102,24 @@ def _usage(found: Job | Row) -> dict[str, Any] | None:
     }
 
 
+def _receipt(found: Job | Row) -> dict[str, Any] | None:
+    """What was counted and charged for it, None where nothing was; prices are dollars for a million tokens."""
+    if found.prompt_tokens is None or found.completion_tokens is None:
+        return None
+    prices = {"prompt": found.prompt_price, "cached": found.cached_price, "completion": found.completion_price}
+    priced = found.cost is not None
+    return {
+        "model": found.model,
+        "prompt_tokens": found.prompt_tokens,
+        "cached_tokens": found.cached_tokens,
+        "completion_tokens": found.completion_tokens,
+        "total_tokens": found.prompt_tokens + found.completion_tokens,
+        "unit_prices": {name: format_nano_dollars(price or 0) for name, price in prices.items()} if priced else None,
+        "cost": money(found.cost),
+        "recorded_at": precise(found.recorded_at),
+    }
+
+
 def row(endpoint: str, found: Row) -> dict[str, Any]:
     """A row of a batch with its outcome."""
     return {
@@ -108,6 +130,7 @@ def row(endpoint: str, found: Row) -> dict[str, Any]:
         "error": _error(found),
         "usage": _usage(found),
         "cost": format_nano_dollars(found.cost) if found.cost is not None else None,
+        "receipt": _receipt(found),
     }
 
 
@@ -146,6 +169,104 @@ def api_key(found: Key) -> dict[str, Any]:
 
 def model(found: Model) -> dict[str, Any]:
     return {"id": found.id, "object": "model", "created": found.created, "owned_by": found.owned_by}
+
+
+def usage_totals(caller: Caller, found: Totals) -> dict[str, Any]:
+    spans = {
+        "billing_period": (caller.period_start, caller.period_end, found.billing_period),
+        "last_24_hours": (found.day_ago, None, found.last_24_hours),
+        "all_time": (None, None, found.all_time),
+    }
+    return {"object": "usage"} | {
+        name: {"start_time": unix(start), "end_time": unix(end)} | _sums(sums)
+        for name, (start, end, sums) in spans.items()
+    }
+
+
+def usage_page(receipts: Receipts, groups: Sequence[Group], found: Page) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "start_time": unix(receipts.start),
+        "end_time": unix(receipts.end),
+        "group_by": list(groups),
+        "total": _sums(found.total),
+        "data": [{"object": "usage.bucket"} | _alike(bucket) | _sums(bucket.sums) for bucket in found.buckets],
+        "has_more": found.next_page is not None,
+        "next_page": found.next_page,
+    }
+
+
+def _alike(bucket: Bucket) -> dict[str, Any]:
+    return {
+        group: ids.show(SHOWN_PREFIXES[group], key) if isinstance(key, UUID) else key
+        for group, key in bucket.alike.items()
+    }
+
+
+SHOWN_PREFIXES: dict[Group, ids.Prefix] = {"api_key_id": "key_", "batch_id": "batch_"}
+
+
+def _sums(found: Sums) -> dict[str, Any]:
+    return {
+        "requests": found.requests,
+        "requests_without_price": found.unpriced,
+        "prompt_tokens": found.prompt_tokens,
+        "cached_tokens": found.cached_tokens,
+        "completion_tokens": found.completion_tokens,
+        "total_tokens": found.prompt_tokens + found.completion_tokens,
+        "cost": money(found.cost),
+    }
+
+
+def limits(caller: Caller, found: Taken) -> dict[str, Any]:
+    plan, resets_at = caller.limits, unix(caller.period_end)
+    return {
+        "object": "limits",
+        "plan": caller.plan,
+        "billing_period": {"start_time": unix(caller.period_start), "end_time": resets_at},
+        "requests": _request_limits(plan),
+        "tokens": {
+            "limit": plan.tokens_per_month,
+            "used": found.used,
+            "reserved": found.reserved,
+            "remaining": _left(plan.tokens_per_month, found.used + found.reserved),
+            "resets_at": resets_at,
+        },
+        "queued_tokens": {
+            "limit": plan.max_queued_tokens,
+            "held": found.queued_tokens,
+            "remaining": _left(plan.max_queued_tokens, found.queued_tokens),
+        },
+        "running_jobs": {
+            "limit": plan.max_running_jobs,
+            "now": found.running_jobs,
+            "remaining": _left(plan.max_running_jobs, found.running_jobs),
+        },
+        "money": {
+            "soft_cap": money(found.soft_cap),
+            "soft_cap_reached_at": unix(found.soft_cap_reached_at),
+            "hard_cap": money(caller.hard_cap),
+            "used": money(found.cost_used),
+            "reserved": money(found.cost_reserved),
+            "remaining": money(_left(caller.hard_cap, found.cost_used + found.cost_reserved)),
+            "resets_at": resets_at,
+        },
+        # All of the plan's, with the account's own in their place: also those that nothing is taken of.
+        "limits": plan.model_dump(mode="json", exclude={"name", "weight"}),
+    }
+
+
+def _request_limits(plan: Plan) -> dict[str, Any]:
+    """What is left of these is told by the RateLimit headers, of this answer too."""
+    return {
+        "key": {"per_minute": plan.key_requests_per_minute, "per_day": plan.key_requests_per_day},
+        "account": {"per_minute": plan.requests_per_minute, "per_day": plan.requests_per_day},
+    }
+
+
+def _left(limit: int | None, taken: int) -> int | None:
+    """None where there is no limit. What was held by a bound may turn out to be a little more."""
+    return None if limit is None else max(0, limit - taken)
 
 
 # A batch whose time is over delivers what finished: clients of the Batch API know that as finalizing.
