@@ -166,13 +166,14 @@ def test_results_as_json_lines_say_all_of_each_row_under_its_custom_id(customer:
     found = lines(customer, batch["id"])
     assert [line["custom_id"] for line in found] == ["first", "über", "3 "]
     for line in found:
-        assert set(line) == {"custom_id", "status", "output", "response", "error", "usage", "cost"}
+        assert set(line) == {"custom_id", "status", "output", "response", "error", "usage", "cost", "receipt"}
         assert line["status"] == "succeeded"
         assert line["output"] == line["response"]["body"]["choices"][0]["message"]["content"]
         assert line["response"]["status_code"] == 200
         assert line["error"] is None
         assert line["usage"]["prompt_tokens"] > 0
         assert Decimal(line["cost"]) > 0
+        assert line["receipt"]["cost"]["usd"] == line["cost"]
 
 
 def test_rows_without_a_custom_id_are_named_by_their_number(customer: Customer) -> None:

@@ -121,6 +121,12 @@ def test_a_job_costs_exactly_what_its_receipt_says(
     assert job["cost"]["nano_usd"] == dollars * 1000
     assert (usage["cached_tokens"] > 0) == (len(prompt) > 5_000)
 
+    assert job["receipt"] == usage | {
+        "model": "sim",
+        "unit_prices": {"prompt": "0.15", "cached": "0.075", "completion": "0.6"},
+        "cost": job["cost"],
+        "recorded_at": job["finished_at"],
+    }
     record = stack_database.execute(
         "SELECT prompt_tokens, cached_tokens, completion_tokens, cost, prompt_price, cached_price, completion_price"
         " FROM usage_records WHERE batch_id = %s",
@@ -134,6 +140,8 @@ def test_a_model_without_a_known_price_has_tokens_and_no_cost(customer: Customer
     job = customer.submit({"model": "nobody-sells-this", "prompt": "Hello"}, wait=30)
     assert job["usage"]["total_tokens"] > 0
     assert job["cost"] is None
+    assert job["receipt"]["model"] == "nobody-sells-this"
+    assert (job["receipt"]["unit_prices"], job["receipt"]["cost"]) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +280,7 @@ def test_a_job_in_flight_is_cancelled_as_soon_as_its_worker_hears(customer: Cust
     assert cancelled["status"] == "cancelled"
     assert cancelled["attempts"] == 1
     assert cancelled["usage"] is None
+    assert cancelled["receipt"] is None
     again = refusal(customer.post(f"/v1/jobs/{job['id']}/cancel"), 409)
     assert again["type"] == "conflict_error"
 

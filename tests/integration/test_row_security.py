@@ -22,8 +22,10 @@ from worker.outcomes import record
 ROWS: dict[str, LiteralString] = {
     "users": "INSERT INTO users (id, account_id, email, password_hash, role)"
     " VALUES (gen_random_uuid(), {account}, {account}::text || '@example.org', 'x', 'owner')",
-    "audit_log": "INSERT INTO audit_log (id, account_id, actor, action)"
-    " VALUES (gen_random_uuid(), {account}, 'key_x', 'key.create')",
+    "quotas": "INSERT INTO quotas (account_id, period_start, period_end, token_limit)"
+    " VALUES ({account}, '2026-01-01', '2026-02-01', 1)",
+    "reservations": "INSERT INTO reservations (batch_id, account_id, period_start, tokens)"
+    " SELECT id, account_id, '2026-01-01', 1 FROM batches WHERE account_id = {account}",
     "idempotency_keys": "INSERT INTO idempotency_keys (account_id, key, request_hash)"
     " VALUES ({account}, 'once', '\\x00')",
     "events": "INSERT INTO events (id, account_id, type, data) VALUES (gen_random_uuid(), {account}, 'x', '{{}}')",
@@ -124,7 +126,7 @@ def test_every_table_with_accounts_rows_has_a_policy_and_rows_of_both_accounts_h
 def test_of_tables_without_accounts_rows_the_web_reads_the_models_alone(services: Stack, tenants: Tenants) -> None:
     with psycopg.connect(services.env["DATABASE_URL"]) as connection:
         others = [name for (name,) in connection.execute(TABLES) if name not in tenants.tables]
-        assert "platform" in others
+        assert "claims" in others
         for table in others:
             for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
                 query = "SELECT has_table_privilege('batchyard_web', %s, %s)"
@@ -252,12 +254,12 @@ def test_a_key_is_found_by_its_exact_prefix_alone_and_only_while_it_holds(
         assert web.execute(query, [prefix]).fetchall() == []
 
 
-def test_three_functions_are_all_the_web_does_with_the_owners_rights(owner: psycopg.Connection) -> None:
+def test_few_functions_are_all_the_web_does_with_the_owners_rights(owner: psycopg.Connection) -> None:
     functions = owner.execute(
         "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc"
         " WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    names = ("find_api_key", "finished_beginning", "note_key_uses")
+    names = ("find_api_key", "finished_beginning", "note_key_uses", "running_jobs")
     assert functions == [(name, ["search_path=public"], False) for name in names]
 
 
