@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -106,18 +107,25 @@ def _receipt(found: Job | Row) -> dict[str, Any] | None:
     """What was counted and charged for it, None where nothing was; prices are dollars for a million tokens."""
     if found.prompt_tokens is None or found.completion_tokens is None:
         return None
-    prices = {"prompt": found.prompt_price, "cached": found.cached_price, "completion": found.completion_price}
-    priced = found.cost is not None
     return {
         "model": found.model,
         "prompt_tokens": found.prompt_tokens,
         "cached_tokens": found.cached_tokens,
         "completion_tokens": found.completion_tokens,
         "total_tokens": found.prompt_tokens + found.completion_tokens,
-        "unit_prices": {name: format_nano_dollars(price or 0) for name, price in prices.items()} if priced else None,
+        "unit_prices": _unit_prices(found.prompt_price, found.cached_price, found.completion_price),
         "cost": money(found.cost),
         "recorded_at": precise(found.recorded_at),
     }
+
+
+@lru_cache(maxsize=1024)
+def _unit_prices(prompt: int | None, cached: int | None, completion: int | None) -> dict[str, str] | None:
+    """Remembered, because the rows of a batch have few."""
+    if prompt is None or cached is None or completion is None:
+        return None
+    prices = {"prompt": prompt, "cached": cached, "completion": completion}
+    return {name: format_nano_dollars(price) for name, price in prices.items()}
 
 
 def row(endpoint: str, found: Row) -> dict[str, Any]:
