@@ -92,7 +92,8 @@ def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[s
         batch_state="in_progress", claimed=False, created_at=created_at, batch_started_at=None, outcome=None,
         status_code=None, response_body=None, error_code=None, error_message=None, attempts=None, provider=None,
         request_id=None, started_at=None, finished_at=None, model=body["model"], prompt_tokens=None, cached_tokens=None,
-        completion_tokens=None, cost=None,
+        completion_tokens=None, prompt_price=None, cached_price=None, completion_price=None, cost=None,
+        recorded_at=None,
     )  # fmt: skip
 
 

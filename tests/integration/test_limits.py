@@ -86,6 +86,22 @@ def test_what_is_used_and_held_is_taken_from_what_is_left(web: WebClient, databa
     }  # fmt: skip
 
 
+def test_what_is_accepted_is_held_until_its_results_say_what_was_used(web: WebClient) -> None:
+    job = work.single(web.caller)
+    before = shown(web)
+    held = before["tokens"]["reserved"]
+    assert held == before["queued_tokens"]["held"] > 0 == before["tokens"]["used"]
+    work.bulk(web.caller, 3)
+    assert shown(web)["tokens"]["reserved"] > held
+    for claim in work.all_claims():
+        record(work.outcomes(claim, "succeeded" if claim.batch_id == job else "failed"))
+    after, usage = shown(web), web.get("/v1/usage").get_json()["billing_period"]
+    assert (after["tokens"]["used"], after["money"]["used"]) == (usage["total_tokens"], usage["cost"])
+    assert (after["tokens"]["reserved"], after["money"]["reserved"]["nano_usd"]) == (0, 0)
+    assert after["queued_tokens"]["held"] == 0
+    assert after["tokens"]["remaining"] == after["tokens"]["limit"] - 1_050
+
+
 def test_what_is_left_is_never_less_than_nothing(web: WebClient, database: psycopg.Connection) -> None:
     """A limit may be lowered under what is used already."""
     take_of_quota(database, web, used=10, reserved=10, cost_used=10, cost_reserved=10)
