@@ -36,26 +36,26 @@ class Job:
     batch_state: str
     claimed: bool
     created_at: datetime
-    batch_started_at: datetime | None
-    outcome: str | None
-    status_code: int | None
-    response_body: bytes | None
-    error_code: str | None
-    error_message: str | None
-    attempts: int | None
-    provider: str | None
-    request_id: str | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    model: str | None
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    completion_tokens: int | None
-    prompt_price: int | None
-    cached_price: int | None
-    completion_price: int | None
-    cost: int | None
-    recorded_at: datetime | None
+    batch_started_at: datetime | None = None
+    outcome: str | None = None
+    status_code: int | None = None
+    response_body: bytes | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    attempts: int | None = None
+    provider: str | None = None
+    request_id: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_price: int | None = None
+    cached_price: int | None = None
+    completion_price: int | None = None
+    cost: int | None = None
+    recorded_at: datetime | None = None
 
     @property
     def shown_id(self) -> str:
@@ -87,14 +87,7 @@ def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[s
         "body": held.body,
     }
     created_at = _insert(caller, parameters)
-    return Job(
-        batch_id=batch_id, seq=0, single=True, endpoint=endpoint, custom_id=custom_id, metadata=metadata,
-        batch_state="in_progress", claimed=False, created_at=created_at, batch_started_at=None, outcome=None,
-        status_code=None, response_body=None, error_code=None, error_message=None, attempts=None, provider=None,
-        request_id=None, started_at=None, finished_at=None, model=body["model"], prompt_tokens=None, cached_tokens=None,
-        completion_tokens=None, prompt_price=None, cached_price=None, completion_price=None, cost=None,
-        recorded_at=None,
-    )  # fmt: skip
+    return Job(batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, model=body["model"])
 
 
 def _insert(caller: Caller, parameters: dict[str, Any]) -> datetime:
