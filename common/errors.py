@@ -68,7 +68,13 @@ class StillRunning(Conflict):
 
 
 class RateLimited(BatchyardError):
-    """Too many requests, or too many tokens, in a short time."""
+    """Too many requests, or too many tokens, in a short time. `retry_after` seconds later there is room."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.retry_after = retry_after
 
 
 class QuotaExceeded(RateLimited):

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
     stall_seconds: float = Field(default=60, gt=0)
+    address_requests_per_minute: int = Field(default=300_000, ge=1)
+    address_failures_per_minute: int = Field(default=600, ge=1)
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

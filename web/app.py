@@ -12,6 +12,7 @@ from common.settings import settings
 from web import (
     admin,
     api_keys,
+    auth,
     batches,
     cli,
     cli_platform,
@@ -21,6 +22,7 @@ from web import (
     jobs,
     limits,
     models,
+    rate_limits,
     request_body,
     usage,
 )
@@ -41,6 +43,9 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(_begin)
     app.before_request(request_body.receive)
+    app.before_request(auth.authenticate)
+    rate_limits.init_app(app)
+    app.before_request(auth.admit)
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
 from common import ids, key_uses, keys, logs
-from common.errors import AuthenticationFailed, PermissionDenied
+from common.errors import AuthenticationFailed, BatchyardError, PermissionDenied
 from common.keys import Caller
-from web import idempotency
+from web import idempotency, rate_limits
 
 P = ParamSpec("P")
 R = TypeVar("R")
+SCOPE = "required_scope"
 
 
 def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
@@ -22,15 +23,10 @@ def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R | Response]
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
-            g.caller = keys.authenticate(_sent_key())
-            key_uses.gathered().note(g.caller.key_id)
-            logs.account_id.set(ids.show("acct_", g.caller.account_id))
-            if scope not in g.caller.scopes:
-                raise PermissionDenied(
-                    f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing"
-                )
-            return idempotency.once(partial(view, *args, **kwargs), g.caller, as_owner=scope == "admin")
+            return idempotency.once(partial(view, *args, **kwargs), caller(), as_owner=scope == "admin")
 
+        # What wraps this has it too, and it is read before the view is called.
+        setattr(guarded, SCOPE, scope)
         return guarded
 
     return decorate
@@ -42,12 +38,50 @@ def caller() -> Caller:
     return found
 
 
-def _sent_key() -> str:
+def authenticate() -> None:
+    """Called before a request is counted. What is wrong with its key is told by `admit`, once that has been counted.
+    Raises RateLimited, without a look at the database, for an address that has sent too much of that."""
+    if (scope := _required_scope()) is None:
+        return
+    g.scope = scope
+    limits = rate_limits.current()
+    key = _sent_key()
+    limits.refuse_blocked(key)
+    try:
+        if key is None:
+            raise AuthenticationFailed(
+                "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
+            )
+        g.caller = keys.authenticate(key)
+    except (AuthenticationFailed, PermissionDenied) as error:
+        g.refusal = error
+        limits.count_stranger()
+    else:
+        key_uses.gathered().note(g.caller.key_id)
+        logs.account_id.set(ids.show("acct_", g.caller.account_id))
+        limits.count(g.caller, key)
+
+
+def admit() -> None:
+    """Called before a request's view, once it has been counted. Raises AuthenticationFailed and PermissionDenied."""
+    refusal: BatchyardError | None = g.get("refusal")
+    if refusal is not None:
+        raise refusal
+    scope: str | None = g.get("scope")
+    if scope is not None and scope not in g.caller.scopes:
+        raise PermissionDenied(f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing")
+
+
+def _required_scope() -> str | None:
+    # Flask itself answers OPTIONS, and no view is called then.
+    if request.endpoint is None or request.method == "OPTIONS":
+        return None
+    scope: str | None = getattr(current_app.view_functions[request.endpoint], SCOPE, None)
+    return scope
+
+
+def _sent_key() -> str | None:
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()
-    if key := request.headers.get("X-API-Key", "").strip():
-        return key
-    raise AuthenticationFailed(
-        "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
-    )
+    return request.headers.get("X-API-Key", "").strip() or None

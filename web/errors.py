@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 RUNNING_RETRY_AFTER_SECONDS = 1
+# A program waits this long for its turn; the rest of a day it does not.
+SOON_SECONDS = 120
 READ_ON_SECONDS = 5.0
 READ_ON_BYTES = 1024
 
@@ -79,10 +81,13 @@ def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
     response = _body(error.message, kind, error.param, error.code)
     if status in (403, 409, 422, 429):
         # Some clients retry these by themselves, and no scope, state or used-up quota changes by asking again.
-        passing = type(error) in (errors.RateLimited, errors.StillRunning)
+        far = isinstance(error, errors.RateLimited) and (error.retry_after or 0) > SOON_SECONDS
+        passing = type(error) in (errors.RateLimited, errors.StillRunning) and not far
         response.headers["x-should-retry"] = "true" if passing else "false"
     if isinstance(error, errors.StillRunning):
         response.headers["Retry-After"] = str(RUNNING_RETRY_AFTER_SECONDS)
+    if isinstance(error, errors.RateLimited) and error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
     if status == 415:
         # RFC 7694: the encodings that a body may have.
         response.headers["Accept-Encoding"] = "gzip"

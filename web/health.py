@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue
 from common.database import web_engine
+from web import rate_limits
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("health", __name__)
@@ -22,10 +23,16 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """PostgreSQL and Redis answer; 503 names the one that does not."""
+    """PostgreSQL and Redis answer; 503 names the one that does not. `rate_limits` says whether they hold for all web
+    processes together or, while Redis is away, for each by itself: that alone makes no process less ready."""
     checks = {"postgresql": _postgresql(), "redis": _redis()}
     ready = all(state == "ok" for state in checks.values())
-    return jsonify({"status": "ready" if ready else "not ready", "checks": checks}), 200 if ready else 503
+    shown = {
+        "status": "ready" if ready else "not ready",
+        "checks": checks,
+        "rate_limits": "shared" if rate_limits.current().windows.look() else "each process by itself",
+    }
+    return jsonify(shown), 200 if ready else 503
 
 
 def _postgresql() -> str:

@@ -45,13 +45,14 @@ def test_readiness_names_the_service_that_is_away_while_the_process_is_healthy(
 ) -> None:
     response = without[away].get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"status": "not ready", "checks": checks}
+    rate_limits = "shared" if away == "PostgreSQL" else "each process by itself"
+    assert response.json() == {"status": "not ready", "checks": checks, "rate_limits": rate_limits}
     assert without[away].get("/healthz").json() == {"status": "ok"}
 
 
 def test_with_both_services_it_is_ready(customer: Customer) -> None:
     checks = {"postgresql": "ok", "redis": "ok"}
-    assert answer(customer.get("/readyz")) == {"status": "ready", "checks": checks}
+    assert answer(customer.get("/readyz")) == {"status": "ready", "checks": checks, "rate_limits": "shared"}
 
 
 def test_without_postgresql_requests_are_refused_for_the_moment(without: dict[str, Customer]) -> None:
