@@ -55,7 +55,7 @@ def authenticate() -> None:
         g.caller = keys.authenticate(key)
     except (AuthenticationFailed, PermissionDenied) as error:
         g.refusal = error
-        limits.count_stranger()
+        limits.count_refused(failed=isinstance(error, AuthenticationFailed))
     else:
         key_uses.gathered().note(g.caller.key_id)
         logs.account_id.set(ids.show("acct_", g.caller.account_id))

@@ -92,10 +92,12 @@ class RateLimits(Limiter):
         self._valid_keys[hash(key)] = None
         g.windows = [*_windows_of(caller), _window_of_address()]
 
-    def count_stranger(self) -> None:
-        """Has this request counted as one without a valid key."""
-        limit = settings().address_failures_per_minute
-        g.windows = [_window_of_address(), Window(f"60:stranger:{address()}", "stranger", MINUTE, limit)]
+    def count_refused(self, failed: bool) -> None:
+        """Has this request counted as its address's, and as one without a valid key where its authentication failed."""
+        g.windows = [_window_of_address()]
+        if failed:
+            limit = settings().address_failures_per_minute
+            g.windows.append(Window(f"60:stranger:{address()}", "stranger", MINUTE, limit))
 
     # Flask-Limiter has this called before each request.
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:

@@ -1,13 +1,13 @@
 -- Takes requests from every window, or from none of them when one is full.
--- KEYS: a hash for each window. ARGV: for each window its seconds, its limit, and how many are taken at once; one that has
--- fewer left gives those.
--- Answers 1 when they were taken, else 0; then for each window how many, how many it has left, and the milliseconds until it
--- has more: one that is full, until it has one.
+-- KEYS: a hash for each window. ARGV: for each window its seconds, its limit, and how many are taken at once; one that
+-- has fewer left gives those.
+-- Answers 1 when they were taken, else 0; then for each window how many, how many it has left, and the milliseconds
+-- until it has more: one that is full, until it has one.
 --
--- A window has 60 parts. What was taken in a part goes when the end of that part is a whole window ago: so a request counts
--- for as long as its window, and for a sixtieth of that more at most. A hash holds the number of each part that has one,
--- their sum, and which part is the oldest.
+-- The windows are those of web/windows.py. A hash holds the number of each part that has one, their sum, and which part
+-- is the oldest.
 local PARTS = 60
+local PARTS_KEPT = 61
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,7 +21,7 @@ end
 local function drop_the_past(window)
   while window.sum > 0 and window.oldest < window.part do
     local number = number_of(window, window.oldest)
-    if number > 0 and window.oldest >= window.part - PARTS then
+    if number > 0 and window.oldest >= window.part - PARTS_KEPT then
       break
     end
     redis.call('HDEL', window.key, window.oldest)
@@ -54,11 +54,11 @@ for at, key in ipairs(KEYS) do
   local window = {key = key, limit = tonumber(limit), wanted = tonumber(wanted), length = length, part = part,
     sum = tonumber(sum) or 0, oldest = tonumber(oldest) or part, newest = tonumber(newest) or 0}
   windows[at] = window
-  if window.oldest < part - PARTS and window.oldest > part - PARTS * 3 then
+  if window.oldest < part - PARTS_KEPT and window.oldest > part - PARTS * 3 then
     drop_the_past(window)
   end
   -- The last where the clock was set back; and no hash that is older than it can be may hold up all others.
-  if window.sum <= 0 or window.oldest < part - PARTS or window.oldest > part then
+  if window.sum <= 0 or window.oldest < part - PARTS_KEPT or window.oldest > part then
     start_anew(window)
   end
   window.goes = window.oldest
@@ -72,11 +72,12 @@ local answer = {taken}
 for at, window in ipairs(windows) do
   local number = math.min(window.wanted, window.limit - window.sum) * taken
   if taken == 1 then
-    redis.call('HSET', window.key, 'sum', window.sum + number, 'oldest', window.oldest, window.part, window.newest + number)
-    redis.call('PEXPIRE', window.key, math.ceil(window.length * (PARTS + 2)))
+    redis.call('HSET', window.key, 'sum', window.sum + number, 'oldest', window.oldest)
+    redis.call('HSET', window.key, window.part, window.newest + number)
+    redis.call('PEXPIRE', window.key, math.ceil(window.length * (PARTS_KEPT + 2)))
   end
   answer[at * 3 - 1] = number
   answer[at * 3] = math.max(0, window.limit - window.sum - number)
-  answer[at * 3 + 1] = math.ceil((window.goes + 1 + PARTS) * window.length - now)
+  answer[at * 3 + 1] = math.ceil((window.goes + 1 + PARTS_KEPT) * window.length - now)
 end
 return answer

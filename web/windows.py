@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# What is counted in a part of a window goes when the end of that part is a whole window ago: a request counts for as
-# long as its window, and for a sixtieth of that more at most. So no time of that length has too many, wherever it lies.
+# A window has 60 parts, and what is counted in one goes when the end of that part is 61 parts ago. So no time of a
+# window's length has too many, wherever it lies, nor has it by the clock of a client whose line is a little slow.
 PARTS = 60
+PARTS_KEPT = 61
 MAX_LOCAL_WINDOWS = 50_000
 
 
@@ -55,12 +56,12 @@ class LocalWindows:
                 if room:
                     self._add(window, now)
                 remaining = max(0, window.limit - held - room)
-                left.append(Left(window, remaining, self._seconds_until_more(window, now)))
+                left.append(Left(window, remaining, self._seconds_until_more(window, held, now)))
         return Taken(room, left)
 
     def _sum(self, window: Window, now: float) -> int:
         parts = self._parts.setdefault(window.key, deque())
-        oldest = _part(window, now) - PARTS
+        oldest = _part(window, now) - PARTS_KEPT
         while parts and parts[0][0] < oldest:
             parts.popleft()
         return sum(number for _, number in parts)
@@ -72,9 +73,16 @@ class LocalWindows:
             parts.append([part, 0])
         parts[-1][1] += 1
 
-    def _seconds_until_more(self, window: Window, now: float) -> float:
-        oldest, _ = self._parts[window.key][0]
-        return (oldest + 1 + PARTS) * window.seconds / PARTS - now
+    def _seconds_until_more(self, window: Window, held: int, now: float) -> float:
+        # More than one has to go where the limit was higher a moment ago.
+        too_many = max(1, held + 1 - window.limit)
+        last_to_go = _part(window, now)
+        for part, number in self._parts[window.key]:
+            too_many -= number
+            if too_many <= 0:
+                last_to_go = part
+                break
+        return (last_to_go + 1 + PARTS_KEPT) * window.seconds / PARTS - now
 
 
 def _part(window: Window, now: float) -> int:

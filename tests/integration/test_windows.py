@@ -1,0 +1,108 @@
+"""Sliding windows: those that processes share in Redis, and those of a process that is alone."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import pytest
+from limits.storage import RedisStorage
+
+from common import queue
+from common.settings import settings as process
+from web.shared_windows import KEY_PREFIX, PORTIONS_OF_A_LIMIT, SharedWindows
+from web.windows import LocalWindows, Taken, Window
+
+SECONDS = 2
+WINDOW = Window("a", "key", SECONDS, 20)
+Take = Callable[[Sequence[Window]], Taken]
+
+
+def shared() -> Take:
+    """The shared windows as one more process has them."""
+    return SharedWindows(RedisStorage(process().redis_url)).take
+
+
+@pytest.fixture(params=["shared", "local"])
+def takes(request: pytest.FixtureRequest, settings: dict[str, str]) -> list[Take]:
+    """Two processes that share the windows, or two threads of one that is alone."""
+    return [shared(), shared()] if request.param == "shared" else [LocalWindows().take] * 2
+
+
+def hammer(take: Take, window: Window, seconds: float) -> list[tuple[float, float]]:
+    """When each request that had room was sent and answered."""
+    accepted = []
+    end = time.monotonic() + seconds
+    while (sent := time.monotonic()) < end:
+        if take([window]).room:
+            accepted.append((sent, time.monotonic()))
+        # A client that asks as fast as it can would leave none of this machine to the other.
+        time.sleep(0.002)
+    return accepted
+
+
+def test_no_time_of_its_length_has_more_than_the_limit_and_all_of_the_limit_is_used(takes: list[Take]) -> None:
+    takes[0]([WINDOW])
+    # The window lies badly for those who count by fixed ones: most of it comes late, and the next one's at once.
+    time.sleep(SECONDS * 0.75)
+    with ThreadPoolExecutor() as threads:
+        both = threads.map(lambda take: hammer(take, WINDOW, SECONDS * 3.5), takes)
+        accepted = list(chain.from_iterable(both))
+    sent, answered = (sorted(moments) for moments in zip(*accepted, strict=True))
+    assert len(accepted) == pytest.approx(4 * WINDOW.limit, abs=1)
+    spans = [last - first for first, last in zip(sent, answered[WINDOW.limit :], strict=False)]
+    assert min(spans) >= SECONDS
+
+
+def test_a_refused_request_has_room_when_it_was_told(takes: list[Take]) -> None:
+    take, _ = takes
+    while (taken := take([WINDOW])).room:
+        pass
+    assert taken.left[0].remaining == 0
+    assert 0 < taken.left[0].seconds <= SECONDS * 62 / 60
+    time.sleep(taken.left[0].seconds)
+    assert take([WINDOW]).room
+
+
+def test_a_refused_request_counts_in_no_window(takes: list[Take]) -> None:
+    long = Window("b", "key", 86_400, 25)
+    for take in takes * 20:
+        taken = take([WINDOW, long])
+    assert not taken.room
+    assert [left.remaining for left in taken.left] == [0, 5]
+    full = Window("c", "account", 60, 1)
+    other = Window("d", "key", 60, 10)
+    assert takes[0]([full]).room
+    for _ in range(20):
+        assert not takes[0]([other, full]).room
+    assert takes[0]([other]).left[0].remaining == 9
+
+
+def test_a_limit_that_is_lowered_or_raised_holds_at_once(takes: list[Take]) -> None:
+    for limit, room in ((3_000, True), (5, False), (100, True), (6, False)):
+        window = WINDOW._replace(seconds=60, limit=limit)
+        assert [take([window]).room for take in takes * 4] == [room] * 8
+
+
+def test_a_process_takes_a_thousandth_of_a_limit_at_once_and_all_together_never_take_more_than_it(
+    settings: dict[str, str],
+) -> None:
+    window = Window("e", "key", 60, 20_000)
+    processes = [shared(), shared()]
+    processes[0]([window])
+    portion = window.limit // PORTIONS_OF_A_LIMIT
+    assert queue.redis().hget(KEY_PREFIX + window.key, "sum") == str(portion).encode()
+    accepted = 1
+    while any(rooms := [take([window]).room for take in processes]):
+        accepted += sum(rooms)
+    assert window.limit - portion <= accepted <= window.limit
+
+
+def test_what_is_left_is_told_as_it_goes(takes: list[Take]) -> None:
+    told = [takes[0]([Window("f", "key", 60, 3)]).left[0].remaining for _ in range(4)]
+    assert told == [2, 1, 0, 0]
+
+
+def test_a_hash_that_nobody_could_have_written_holds_up_nobody(settings: dict[str, str]) -> None:
+    queue.redis().hset(KEY_PREFIX + WINDOW.key, mapping={"sum": 5, "oldest": 6})
+    assert shared()([WINDOW]).left[0].remaining == WINDOW.limit - 1
