@@ -6,14 +6,16 @@ sweep adds another, and losing Redis loses no work.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from uuid import UUID
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
@@ -31,22 +33,27 @@ BELL_CHANNEL = "batchyard:bell"
 MAX_TICKETS_PER_PLAN = 8
 TICKET_SECONDS = 60
 FAILED_TTL_SECONDS = 3600
+# What a request may wait for Redis, and for how long none asks it after one has waited for nothing.
+REQUEST_SECONDS = 1
+QUIET_SECONDS = 2
 
 
-def connect() -> Redis:
-    """A client with its own pool. Short time-outs: a request must not hang on a Redis that is away."""
+def connect(seconds: float = 5) -> Redis:
+    """A client with its own pool, which waits so long for an answer."""
     return Redis.from_url(
         settings().redis_url,
-        socket_timeout=5,
+        socket_timeout=seconds,
         socket_connect_timeout=1,
-        retry=Retry(NoBackoff(), 1),
+        # Once more over a new connection where the old one was closed, but not where nothing answers.
+        retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
         health_check_interval=30,
     )
 
 
 @lru_cache(maxsize=1)
 def redis() -> Redis:
-    return connect()
+    """The client of all who put something on a queue: a request must not hang on a Redis that is away."""
+    return connect(REQUEST_SECONDS)
 
 
 def listener(connection: Redis) -> PubSub:
@@ -82,13 +89,15 @@ def announce_work(plan: str) -> None:
 
 
 def _add_ticket(plan: str) -> None:
-    with _left_to_the_sweep(plan):
+    def add() -> None:
         tickets = queue(plan_queue(plan))
         if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
             tickets.enqueue_call(
                 "worker.tasks.serve", args=[plan], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
             )
             redis().publish(BELL_CHANNEL, plan)
+
+    _or_leave_it_to_the_sweep(plan, add)
 
 
 def enqueue_ingest(batch_id: UUID) -> None:
@@ -107,18 +116,35 @@ def enqueue_retry(batch_id: UUID) -> None:
 
 
 def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
-    with _left_to_the_sweep(name):
+    def enqueue() -> None:
         queue(on).enqueue_call(
             name, args=[batch_id.hex], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
         )
         redis().publish(BELL_CHANNEL, on)
 
+    _or_leave_it_to_the_sweep(name, enqueue)
 
-@contextmanager
-def _left_to_the_sweep(what: str) -> Iterator[None]:
+
+@dataclass(slots=True)
+class _Quiet:
+    """Until when nothing is asked of Redis."""
+
+    until: float = 0.0
+
+
+@lru_cache(maxsize=1)
+def _quiet() -> _Quiet:
+    return _Quiet()
+
+
+def _or_leave_it_to_the_sweep(what: str, enqueue: Callable[[], None]) -> None:
+    # Where Redis stands still, each request would otherwise wait to find that out again.
+    if time.monotonic() < _quiet().until:
+        return
     try:
-        yield
+        enqueue()
     except RedisError as error:
+        _quiet().until = time.monotonic() + QUIET_SECONDS
         log.warning("not enqueued; the sweep will do it", extra={"what": what, "error": str(error)})
 
 
