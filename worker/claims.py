@@ -195,13 +195,20 @@ def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     return tokens / plans()[plan].weight
 
 
-def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Stopped | None]:
-    """Extends the leases that a process holds. Returns those that are still its own, each with whether its batch is
-    being stopped, and how. A lease that a process took without learning of it is not renewed, and comes back by
-    itself."""
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A lease that goes on: how its batch is being stopped, if it is, and whether nothing new of it may start."""
+
+    stopped: Stopped | None
+    paused: bool
+
+
+def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Renewed]:
+    """Extends the leases that a process holds. Returns those that are still its own. A lease that a process took
+    without learning of it is not renewed, and comes back by itself."""
     with owner_engine().begin() as connection:
         rows = connection.execute(_RENEW, _columns(held) | {"seconds": LEASE_SECONDS})
-        return {(row.id, row.fence): STOPPED_BY_STATE.get(row.state) for row in rows}
+        return {(row.id, row.fence): Renewed(STOPPED_BY_STATE.get(row.state), row.paused) for row in rows}
 
 
 def _columns(keys: Collection[ClaimKey]) -> dict[str, Any]:
@@ -384,9 +391,9 @@ _RENEW = text("""
         JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS held (id, fence)
             ON k.id = held.id AND k.fence = held.fence
         WHERE k.state = 'leased' ORDER BY k.id FOR UPDATE OF k
-    ) AS mine, batches b
+    ) AS mine, batches b, platform p
     WHERE c.id = mine.id AND b.id = c.batch_id
-    RETURNING c.id, c.fence, b.state
+    RETURNING c.id, c.fence, b.state, b.state = 'paused' OR p.stopped_at IS NOT NULL AS paused
 """)
 
 _RETURN = text("""

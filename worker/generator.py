@@ -38,6 +38,8 @@ class _Held:
     unrecorded: int
     stopped: Stopped | None = None
     lost: bool = False
+    # Jobs that will not be called here: they go back with the claim, once the others are recorded.
+    put_back: int = 0
     running: dict[_Task, Progress] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ class Generator:
         self._on_returned = on_returned
         self._claimed = 0
         self._unfinished = 0
+        self._draining = False
         self._room = threading.Condition()
         self._held: dict[ClaimKey, _Held] = {}
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -98,8 +101,14 @@ class Generator:
     def _ended(self, held: _Held, job: ClaimedJob, task: _Task) -> None:
         outcome = self._outcome(held, job, held.running.pop(task), task)
         self._unfinished -= 1
-        if outcome is not None and not held.lost:
+        if held.lost:
+            return
+        if outcome is not None:
             self._recorder.add(outcome)
+            return
+        held.put_back += 1
+        if self._may_return(held):
+            self._loop.run_in_executor(None, self._return, held)
 
     def _outcome(self, held: _Held, job: ClaimedJob, progress: Progress, task: _Task) -> Outcome | None:
         if task.cancelled():
@@ -114,6 +123,7 @@ class Generator:
 
     def _settle(self, group: Sequence[Outcome]) -> None:
         """A group is recorded: its rows make room."""
+        returning: list[_Held] = []
         with self._room:
             for key, rows in Counter(outcome.claim.key for outcome in group).items():
                 held = self._held.get(key)
@@ -122,8 +132,12 @@ class Generator:
                     held.unrecorded -= rows
                     if held.unrecorded == 0:
                         del self._held[key]
+                    elif self._may_return(held):
+                        returning.append(held)
             self._room.notify_all()
         self._on_recorded(group)
+        for held in returning:
+            self._return(held)
 
     def held(self) -> set[ClaimKey]:
         """The claims this process runs."""
@@ -133,6 +147,32 @@ class Generator:
     def stop(self, keys: Mapping[ClaimKey, Stopped]) -> None:
         """Stops the jobs of these claims at once, calls in flight too; each ends as its batch does."""
         self._loop.call_soon_threadsafe(self._stop_jobs, keys)
+
+    def put_back(self, keys: Collection[ClaimKey]) -> None:
+        """Starts nothing more of these claims: jobs not called are given back once the calls in flight are recorded."""
+        self._loop.call_soon_threadsafe(self._put_back, keys)
+
+    def _put_back(self, keys: Collection[ClaimKey]) -> None:
+        for key in keys:
+            if (held := self._held.get(key)) is not None:
+                self._cancel_uncalled(held)
+
+    def _cancel_uncalled(self, held: _Held) -> None:
+        for task, progress in list(held.running.items()):
+            if not progress.calling:
+                task.cancel()
+
+    def _may_return(self, held: _Held) -> bool:
+        return not self._draining and not held.running and held.unrecorded == held.put_back > 0
+
+    def _return(self, held: _Held) -> None:
+        """Gives back what is left of a claim."""
+        with self._room:
+            if self._held.pop(held.claim.key, None) is None:
+                return
+            self._claimed -= held.unrecorded
+            self._room.notify_all()
+        self._on_returned(claims.give_back([held.claim.key]))
 
     def forget(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
@@ -157,11 +197,10 @@ class Generator:
         asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
 
     async def _drain(self) -> None:
+        self._draining = True
         self._caller.stop()
         for held in list(self._held.values()):
-            for task, progress in list(held.running.items()):
-                if not progress.calling:
-                    task.cancel()
+            self._cancel_uncalled(held)
         while running := [task for held in list(self._held.values()) for task in held.running]:
             await asyncio.wait(running)
         await self._recorder.finish()

@@ -82,7 +82,8 @@ class WorkerProcess:
     def _renew(self) -> None:
         held = self.generator.held()
         renewed = claims.renew(held)
-        self.generator.stop({key: stopped for key, stopped in renewed.items() if stopped is not None})
+        self.generator.stop({key: lease.stopped for key, lease in renewed.items() if lease.stopped is not None})
+        self.generator.put_back([key for key, lease in renewed.items() if lease.paused])
         # Claims that were ours and are not: this process was held up past its lease.
         self.generator.forget(held - set(renewed))
 

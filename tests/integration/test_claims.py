@@ -11,7 +11,7 @@ from tests import work
 from tests.databases import one
 from tests.work import take
 from worker import claims, ingest
-from worker.claims import Claim
+from worker.claims import Claim, Renewed
 from worker.outcomes import record
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -165,7 +165,9 @@ def test_renewing_extends_the_leases_that_are_held_and_tells_which_batches_are_b
     (theirs,) = take(worker="worker B")
     database.execute("UPDATE claims SET lease_until = now() - interval '1 minute'")
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() WHERE id = %s", [cancelled])
-    assert claims.renew(mine.values()) == {mine[kept]: None, mine[cancelled]: "cancelled"}
+    assert claims.renew(mine.values()) == {
+        mine[kept]: Renewed(None, False), mine[cancelled]: Renewed("cancelled", False),
+    }  # fmt: skip
     expired = database.execute("SELECT id FROM claims WHERE lease_until < now()").fetchall()
     assert expired == [(theirs.id,)]
 

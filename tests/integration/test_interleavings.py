@@ -69,7 +69,7 @@ def _worker(chance: random.Random) -> None:
     for claim in take(rows=chance.randint(1, 40)):
         renewed = claims.renew([claim.key])
         if claim.key in renewed:
-            _work(claim, renewed[claim.key], chance)
+            _work(claim, renewed[claim.key].stopped, chance)
         # Otherwise it dies with its lease.
         if chance.random() < 0.7:
             claims.give_back([claim.key])
