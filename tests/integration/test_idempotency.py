@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from werkzeug.test import TestResponse
 
-from common import idempotency, ids, storage
+from common import accounts, idempotency, ids, keys, platform, storage
+from common.audit import COMMAND_LINE
 from common.database import whole_of_account
 from common.errors import KeyReused
 from common.idempotency import Answer
@@ -252,6 +253,28 @@ def failed_batch(web: WebClient) -> str:
     return shown
 
 
+def another_key(web: WebClient) -> str:
+    return keys.issue(COMMAND_LINE, web.caller.account_id, "another", ("jobs",)).key.shown_id
+
+
+def another_account(web: WebClient) -> str:
+    return ids.show("acct_", work.caller().account_id)
+
+
+def suspended_account(web: WebClient) -> str:
+    shown = another_account(web)
+    accounts.suspend(COMMAND_LINE, ids.parse("acct_", shown), "unpaid")
+    return shown
+
+
+def stopped_platform(web: WebClient) -> str:
+    platform.stop(COMMAND_LINE, "an invoice")
+    return ""
+
+
+NEW_KEY = {"name": "new", "scopes": ["jobs"]}
+
+
 def nothing(web: WebClient) -> str:
     return ""
 
@@ -268,13 +291,22 @@ POSTS: dict[str, tuple[Callable[[WebClient], str], Callable[[], dict[str, Any]]]
     "/batches/<batch_id>": (running_batch, lambda: {"json": {"max_cost": "1"}}),
     "/batches/<batch_id>/cancel": (running_batch, dict),
     "/batches/<batch_id>/retry": (failed_batch, dict),
+    "/api_keys": (nothing, lambda: {"json": NEW_KEY}),
+    "/api_keys/<key_id>/rotate": (another_key, lambda: {"json": {}}),
+    "/admin/accounts": (nothing, lambda: {"json": {"name": "Acme"}}),
+    "/admin/accounts/<account_id>/api_keys": (another_account, lambda: {"json": NEW_KEY}),
+    "/admin/accounts/<account_id>/suspend": (another_account, lambda: {"json": {"reason": "unpaid"}}),
+    "/admin/accounts/<account_id>/resume": (suspended_account, dict),
+    "/admin/platform/stop": (nothing, lambda: {"json": {"reason": "an invoice"}}),
+    "/admin/platform/resume": (stopped_platform, dict),
 }
 
 
 @pytest.mark.parametrize("post", POSTS)
 def test_every_post_is_done_once_and_answered_the_same_again(
-    web: WebClient, database: psycopg.Connection, post: str
+    settings: dict[str, str], database: psycopg.Connection, post: str
 ) -> None:
+    web = WebClient(scopes=keys.SCOPES)
     prepare, sent = POSTS[post]
     path = "/v1" + re.sub("<.*>", prepare(web), post.split(" ")[0])
     before = rows_of(database)
@@ -291,7 +323,11 @@ def rows_of(database: psycopg.Connection) -> list[tuple[Any, ...]]:
     return database.execute(
         "SELECT id::text, state, retrying::text || coalesce(max_cost, 0) FROM batches"
         " UNION ALL SELECT id::text, storage_key, purpose FROM files"
-        " UNION ALL SELECT batch_id::text, seq::text, outcome FROM results ORDER BY 1, 2, 3"
+        " UNION ALL SELECT batch_id::text, seq::text, outcome FROM results"
+        " UNION ALL SELECT id::text, prefix, expires_at::text FROM api_keys"
+        " UNION ALL SELECT id::text, name, state FROM accounts"
+        " UNION ALL SELECT id::text, actor, action FROM audit_log"
+        " UNION ALL SELECT 'platform', stopped_at::text, stopped_reason FROM platform ORDER BY 1, 2, 3"
     ).fetchall()
 
 
