@@ -177,10 +177,10 @@ _KEYS: dict[Group, str] = {
     "day": "(u.created_at AT TIME ZONE 'UTC')::date",
     "model": "u.model",
     "api_key_id": "u.api_key_id",
-    "batch_id": "CASE WHEN b.kind = 'single' THEN NULL ELSE u.batch_id END",
+    "batch_id": "b.id",
 }
-# A batch is never deleted; if one were, its receipts would still count.
-_WITH_KIND = "LEFT JOIN batches b ON b.id = u.batch_id"
+# Of the single jobs' batches, which may be millions, none is read.
+_WITH_BATCH = "LEFT JOIN batches b ON b.id = u.batch_id AND b.kind <> 'single' AND b.account_id = :account_id"
 
 # As text, so that a page's end can be named. Single jobs have no batch to name: they come first.
 _SHOWN_KEYS: dict[Group, str] = {
@@ -204,7 +204,7 @@ def _grouped(groups: tuple[Group, ...], conditions: str, after: bool) -> TextCla
     total = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _SUMMED)
     return text(f"""
         WITH buckets AS (
-            SELECT {keys} {_SUMS} FROM usage_records u {_WITH_KIND if "batch_id" in groups else ""}
+            SELECT {keys} {_SUMS} FROM usage_records u {_WITH_BATCH if "batch_id" in groups else ""}
             WHERE {conditions} {f"GROUP BY {key}" if groups else ""}
         ), shown AS (
             SELECT true AS is_bucket, {shown} {", ".join(_SUMMED)} FROM buckets

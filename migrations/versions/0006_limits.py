@@ -1,4 +1,4 @@
-"""How many jobs of an account run now, for its customer to see."""
+"""What customers ask about themselves: how many of their jobs run now, and their usage by day."""
 
 from alembic import op
 
@@ -8,6 +8,7 @@ down_revision = "0005"
 
 def upgrade() -> None:
     op.execute(RUNNING)
+    op.execute(DAYS)
 
 
 # Claims are the workers': of them the web learns this number alone, and of its own account.
@@ -19,4 +20,9 @@ $$
 $$;
 REVOKE EXECUTE ON FUNCTION running_jobs FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION running_jobs TO batchyard_web;
+"""
+
+# The planner then knows how few days there are, and sums receipts by day in parallel and in memory.
+DAYS = """
+CREATE STATISTICS usage_records_days ON ((created_at AT TIME ZONE 'UTC')::date) FROM usage_records;
 """
