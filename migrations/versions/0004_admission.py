@@ -20,7 +20,7 @@ ACCOUNTS = """
 ALTER TABLE accounts
     ADD COLUMN state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended')),
     -- Billing periods are months from here on.
-    ADD COLUMN billing_anchor timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN billing_anchor timestamptz NOT NULL DEFAULT date_trunc('second', now()),
     -- Its own values of the plan's limits: {"max_rows": 500000}
     ADD COLUMN overrides jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(overrides) = 'object'),
     -- Nano-dollars a period. soft: its owner is told; hard: nothing more is accepted, and nothing more begins.
