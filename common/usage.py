@@ -134,11 +134,11 @@ def _parameters(caller: Caller, receipts: Receipts) -> dict[str, Any]:
 def _conditions(receipts: Receipts) -> str:
     """Only what is asked for stands in the query, so that each has the index that serves it best."""
     return " AND ".join(
-        ["u.account_id = :account_id"]
-        + [condition for field, condition in _CONDITIONS.items() if getattr(receipts, field) is not None]
+        [_OF_ACCOUNT] + [condition for field, condition in _CONDITIONS.items() if getattr(receipts, field) is not None]
     )
 
 
+_OF_ACCOUNT = "u.account_id = :account_id"
 _CONDITIONS = {
     "start": "u.created_at >= :start",
     "end": "u.created_at < :end",

@@ -43,12 +43,14 @@ def test_every_limit_that_applies_is_told_and_an_accounts_own_come_first(
 ) -> None:
     plan = read(OWN_FILE)["pro"].model_dump(mode="json", exclude={"name", "weight"})
     assert shown(web)["limits"] == plan
-    database.execute("""UPDATE accounts SET overrides = '{"max_rows": 7, "models": ["sim"], "requests_per_day": 3}'""")
+    database.execute(
+        """UPDATE accounts SET overrides = '{"max_rows": 7, "models": ["sim"], "requests_per_day": 777777}'"""
+    )
     found = shown(web)
-    assert found["limits"] == plan | {"max_rows": 7, "models": ["sim"], "requests_per_day": 3}
+    assert found["limits"] == plan | {"max_rows": 7, "models": ["sim"], "requests_per_day": 777_777}
     assert found["requests"] == {
         "key": {"per_minute": plan["key_requests_per_minute"], "per_day": plan["key_requests_per_day"]},
-        "account": {"per_minute": plan["requests_per_minute"], "per_day": 3},
+        "account": {"per_minute": plan["requests_per_minute"], "per_day": 777_777},
     }
 
 

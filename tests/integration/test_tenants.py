@@ -219,6 +219,8 @@ def test_with_the_applications_filter_removed_row_level_security_still_shows_not
     for path in ("/v1/jobs", "/v1/batches", "/v1/files", "/v1/api_keys"):
         shown = web.get(path).get_json()["data"]
         assert [item["id"] for item in shown] == ([ids.show("key_", web.caller.key_id)] if "keys" in path else [])
+    assert web.get("/v1/usage").get_json()["all_time"]["requests"] == 0
+    assert web.get("/v1/usage", start_time=0, group_by="batch_id").get_json()["data"] == []
     assert all_of(theirs) == before
 
 
@@ -235,3 +237,5 @@ def test_and_it_is_row_level_security_that_does_it(theirs: Tenant, forgetful: in
             shown = theirs.ids[kind]
             assert web.get(f"{path}/{shown}").status_code == 200
             assert shown in [item["id"] for item in web.get(path).get_json()["data"]]
+        assert web.get("/v1/usage").get_json()["all_time"]["requests"] > 0
+        assert web.get("/v1/usage", start_time=0, group_by="batch_id").get_json()["data"] != []
