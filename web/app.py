@@ -45,7 +45,6 @@ def create_app() -> Flask:
     app.before_request(request_body.receive)
     app.before_request(auth.authenticate)
     rate_limits.init_app(app)
-    app.before_request(auth.admit)
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)

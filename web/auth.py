@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 from flask import Response, current_app, g, request
 
 from common import ids, key_uses, keys, logs
-from common.errors import AuthenticationFailed, BatchyardError, PermissionDenied
+from common.errors import AuthenticationFailed, PermissionDenied
 from common.keys import Caller
 from web import idempotency, rate_limits
 
@@ -39,11 +39,10 @@ def caller() -> Caller:
 
 
 def authenticate() -> None:
-    """Called before a request is counted. What is wrong with its key is told by `admit`, once that has been counted.
-    Raises RateLimited, without a look at the database, for an address that has sent too much of that."""
+    """Called before each request's view. Raises AuthenticationFailed, PermissionDenied, and RateLimited: for an address
+    that has sent too many wrong keys without a look at the database."""
     if (scope := _required_scope()) is None:
         return
-    g.scope = scope
     limits = rate_limits.current()
     key = _sent_key()
     limits.refuse_blocked(key)
@@ -52,23 +51,14 @@ def authenticate() -> None:
             raise AuthenticationFailed(
                 "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
             )
-        g.caller = keys.authenticate(key)
+        found = g.caller = keys.authenticate(key)
     except (AuthenticationFailed, PermissionDenied) as error:
-        g.refusal = error
         limits.count_refused(failed=isinstance(error, AuthenticationFailed))
-    else:
-        key_uses.gathered().note(g.caller.key_id)
-        logs.account_id.set(ids.show("acct_", g.caller.account_id))
-        limits.count(g.caller, key)
-
-
-def admit() -> None:
-    """Called before a request's view, once it has been counted. Raises AuthenticationFailed and PermissionDenied."""
-    refusal: BatchyardError | None = g.get("refusal")
-    if refusal is not None:
-        raise refusal
-    scope: str | None = g.get("scope")
-    if scope is not None and scope not in g.caller.scopes:
+        raise
+    key_uses.gathered().note(found.key_id)
+    logs.account_id.set(ids.show("acct_", found.account_id))
+    limits.count(found, key)
+    if scope not in found.scopes:
         raise PermissionDenied(f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing")
 
 

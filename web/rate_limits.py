@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
+from uuid import UUID
 
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter
@@ -16,6 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from common.errors import RateLimited
 from common.keys import Caller
+from common.plans import Plan
 from common.settings import settings
 from web import shared_windows
 from web.shared_windows import SharedWindows
@@ -35,7 +37,7 @@ MAX_REMEMBERED = 10_000
 
 
 def init_app(app: Flask) -> None:
-    """Makes the app count its requests, after what authenticates them and before what comes then."""
+    """Gives the app its rate limits; what authenticates a request has it counted."""
     if proxies := settings().trusted_proxies:
         # mypy forbids it for methods in general; this is how Flask wants middleware.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=0)  # type: ignore[method-assign]
@@ -52,7 +54,7 @@ def current() -> "RateLimits":
 
 
 class RateLimits(Limiter):
-    """Flask-Limiter with one question to Redis for a request and not one for each of its limits, and none for most."""
+    """Flask-Limiter with windows of our own, asked once for all the limits of a request."""
 
     def __init__(self) -> None:
         # What is killed refuses at once; what only stands still must not hold up a request for longer than this.
@@ -70,6 +72,12 @@ class RateLimits(Limiter):
         self._blocked: dict[str, tuple[float, Left]] = {}
         self._valid_keys: dict[int, None] = {}
 
+    def init_app(self, app: Flask) -> None:
+        """Makes the windows. An app that the limiter is part of already does not get its hooks: they would take a tenth
+        of a millisecond of each request to find that no view has limits of its own."""
+        app.extensions["limiter"] = {self}
+        super().init_app(app)
+
     @property
     def windows(self) -> SharedWindows:
         return cast(SharedWindows, self.limiter)
@@ -86,34 +94,30 @@ class RateLimits(Limiter):
             raise _refusal(left.window, seconds)
 
     def count(self, caller: Caller, key: str) -> None:
-        """Has this request counted as its caller's."""
+        """Counts this request as its caller's. Raises RateLimited."""
         if len(self._valid_keys) >= MAX_REMEMBERED:
             self._valid_keys.clear()
         self._valid_keys[hash(key)] = None
-        g.windows = [*_windows_of(caller), _window_of_address()]
-
-    def count_refused(self, failed: bool) -> None:
-        """Has this request counted as its address's, and as one without a valid key where its authentication failed."""
-        g.windows = [_window_of_address()]
-        if failed:
-            limit = settings().address_failures_per_minute
-            g.windows.append(Window(f"60:stranger:{address()}", "stranger", MINUTE, limit))
-
-    # Flask-Limiter has this called before each request.
-    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if "windows" not in g:
-            return
-        room, g.rate_limits = self.windows.take(g.windows)
-        if not room:
-            full = _tightest(g.rate_limits)
-            if "caller" not in g:
-                self._block(full)
+        own = _windows_of(caller.key_id, caller.account_id, caller.limits)
+        full = self._take([*own, *_windows_of_address(address())])
+        if full is not None:
             raise _refusal(full.window, full.seconds)
 
-    def _block(self, full: Left) -> None:
-        if len(self._blocked) >= MAX_REMEMBERED:
-            self._blocked.clear()
-        self._blocked[address()] = (time.monotonic() + full.seconds, full)
+    def count_refused(self, failed: bool) -> None:
+        """Counts this request as its address's, and where its authentication failed as one without a valid key. Raises
+        RateLimited."""
+        full = self._take(_windows_of_address(address(), failed))
+        if full is not None:
+            if len(self._blocked) >= MAX_REMEMBERED:
+                self._blocked.clear()
+            self._blocked[address()] = (time.monotonic() + full.seconds, full)
+            raise _refusal(full.window, full.seconds)
+
+    def _take(self, windows: Sequence[Window]) -> Left | None:
+        """The window that has no room for this request, or None."""
+        room, left = self.windows.take(windows)
+        g.rate_limits = left
+        return None if room else _tightest(left)
 
 
 def address() -> str:
@@ -131,18 +135,22 @@ def _network(sender: str) -> str:
     return str(found.ipv4_mapped or ipaddress.IPv6Network((found, IPV6_NETWORK_BITS), strict=False))
 
 
-def _windows_of(caller: Caller) -> list[Window]:
-    key, account, limits = caller.key_id.hex, caller.account_id.hex, caller.limits
-    return [
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _windows_of(key_id: UUID, account_id: UUID, limits: Plan) -> tuple[Window, ...]:
+    key, account = key_id.hex, account_id.hex
+    return (
         Window(f"60:key:{key}", "key", MINUTE, limits.key_requests_per_minute),
         Window(f"86400:key:{key}", "key", DAY, limits.key_requests_per_day),
         Window(f"60:account:{account}", "account", MINUTE, limits.requests_per_minute),
         Window(f"86400:account:{account}", "account", DAY, limits.requests_per_day),
-    ]
+    )
 
 
-def _window_of_address() -> Window:
-    return Window(f"60:address:{address()}", "address", MINUTE, settings().address_requests_per_minute)
+def _windows_of_address(sender: str, failed: bool = False) -> tuple[Window, ...]:
+    requests = Window(f"60:address:{sender}", "address", MINUTE, settings().address_requests_per_minute)
+    if not failed:
+        return (requests,)
+    return requests, Window(f"60:stranger:{sender}", "stranger", MINUTE, settings().address_failures_per_minute)
 
 
 def _refusal(window: Window, seconds: float) -> RateLimited:
@@ -162,12 +170,14 @@ def _tell(response: Response) -> Response:
     if found:
         window, remaining, seconds = _tightest(found)
         reset = math.ceil(seconds)
-        headers = response.headers
-        headers["RateLimit-Limit"] = headers["x-ratelimit-limit-requests"] = str(window.limit)
-        headers["RateLimit-Remaining"] = headers["x-ratelimit-remaining-requests"] = str(remaining)
-        headers["RateLimit-Reset"] = str(reset)
-        headers["x-ratelimit-reset-requests"] = f"{reset}s"
-        headers["RateLimit-Policy"] = ", ".join([f"{left.window.limit};w={left.window.seconds}" for left in found])
+        add = response.headers.add
+        add("RateLimit-Limit", str(window.limit))
+        add("RateLimit-Remaining", str(remaining))
+        add("RateLimit-Reset", str(reset))
+        add("RateLimit-Policy", ", ".join([f"{left.window.limit};w={left.window.seconds}" for left in found]))
+        add("x-ratelimit-limit-requests", str(window.limit))
+        add("x-ratelimit-remaining-requests", str(remaining))
+        add("x-ratelimit-reset-requests", f"{reset}s")
     return response
 
 
