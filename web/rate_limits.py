@@ -21,7 +21,7 @@ from common.plans import Plan
 from common.settings import settings
 from web import shared_windows
 from web.shared_windows import SharedWindows
-from web.windows import Left, Window
+from web.windows import Left, Window, window
 
 MINUTE = 60
 DAY = 86_400
@@ -137,27 +137,26 @@ def _network(sender: str) -> str:
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _windows_of(key_id: UUID, account_id: UUID, limits: Plan) -> tuple[Window, ...]:
-    key, account = key_id.hex, account_id.hex
     return (
-        Window(f"60:key:{key}", "key", MINUTE, limits.key_requests_per_minute),
-        Window(f"86400:key:{key}", "key", DAY, limits.key_requests_per_day),
-        Window(f"60:account:{account}", "account", MINUTE, limits.requests_per_minute),
-        Window(f"86400:account:{account}", "account", DAY, limits.requests_per_day),
+        window("key", key_id.hex, MINUTE, limits.key_requests_per_minute),
+        window("key", key_id.hex, DAY, limits.key_requests_per_day),
+        window("account", account_id.hex, MINUTE, limits.requests_per_minute),
+        window("account", account_id.hex, DAY, limits.requests_per_day),
     )
 
 
 def _windows_of_address(sender: str, failed: bool = False) -> tuple[Window, ...]:
-    requests = Window(f"60:address:{sender}", "address", MINUTE, settings().address_requests_per_minute)
+    all_requests = window("address", sender, MINUTE, settings().address_requests_per_minute)
     if not failed:
-        return (requests,)
-    return requests, Window(f"60:stranger:{sender}", "stranger", MINUTE, settings().address_failures_per_minute)
+        return (all_requests,)
+    return all_requests, window("stranger", sender, MINUTE, settings().address_failures_per_minute)
 
 
-def _refusal(window: Window, seconds: float) -> RateLimited:
+def _refusal(full: Window, seconds: float) -> RateLimited:
     retry_after = max(1, math.ceil(seconds))
-    unit = "minute" if window.seconds == MINUTE else "day"
+    unit = "minute" if full.seconds == MINUTE else "day"
     return RateLimited(
-        f"The limit of {window.limit:,} requests a {unit} {WHOSE[window.whose]} is reached: "
+        f"The limit of {full.limit:,} requests a {unit} {WHOSE[full.whose]} is reached: "
         f"send this one again in {retry_after:,} s.",
         code="rate_limited",
         retry_after=retry_after,
@@ -168,14 +167,14 @@ def _tell(response: Response) -> Response:
     """Says on every answer to a counted request how many more may come: by the limit that the fewest are left of."""
     found: Sequence[Left] | None = g.get("rate_limits")
     if found:
-        window, remaining, seconds = _tightest(found)
+        nearest, remaining, seconds = _tightest(found)
         reset = math.ceil(seconds)
         add = response.headers.add
-        add("RateLimit-Limit", str(window.limit))
+        add("RateLimit-Limit", str(nearest.limit))
         add("RateLimit-Remaining", str(remaining))
         add("RateLimit-Reset", str(reset))
         add("RateLimit-Policy", ", ".join([f"{left.window.limit};w={left.window.seconds}" for left in found]))
-        add("x-ratelimit-limit-requests", str(window.limit))
+        add("x-ratelimit-limit-requests", str(nearest.limit))
         add("x-ratelimit-remaining-requests", str(remaining))
         add("x-ratelimit-reset-requests", f"{reset}s")
     return response

@@ -31,7 +31,6 @@ TAKE = Path(__file__).with_name("windows.lua").read_bytes()
 class _Portion:
     """What this process has taken from a window and not used: counted already, so that losing it exceeds nothing."""
 
-    limit: int
     number: int = 0
     remaining: int = 0
     more_at: float = 0.0
@@ -108,10 +107,10 @@ class SharedWindows(SlidingWindowCounterRateLimiter):
 
     def _portion(self, window: Window) -> _Portion:
         portion = self._portions.get(window.key)
-        if portion is None or portion.limit != window.limit:
+        if portion is None:
             if len(self._portions) >= MAX_PORTIONS:
                 self._portions.clear()
-            portion = self._portions[window.key] = _Portion(window.limit)
+            portion = self._portions[window.key] = _Portion()
         return portion
 
     def _fetch(self, windows: Sequence[Window], portions: Sequence[_Portion]) -> bool:

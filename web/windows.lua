@@ -36,16 +36,6 @@ local function start_anew(window)
   window.sum, window.oldest, window.newest = 0, window.part, 0
 end
 
--- The part with which there is room for one: the oldest, unless the limit was higher a moment ago.
-local function last_to_go(window)
-  local too_many, part = window.sum + 1 - window.limit - number_of(window, window.oldest), window.oldest
-  while too_many > 0 and part < window.part do
-    part = part + 1
-    too_many = too_many - number_of(window, part)
-  end
-  return part
-end
-
 for at, key in ipairs(KEYS) do
   local seconds, limit, wanted = unpack(ARGV, at * 3 - 2, at * 3)
   local length = seconds * 1000 / PARTS
@@ -61,10 +51,8 @@ for at, key in ipairs(KEYS) do
   if window.sum <= 0 or window.oldest < part - PARTS_KEPT or window.oldest > part then
     start_anew(window)
   end
-  window.goes = window.oldest
   if window.sum >= window.limit then
     taken = 0
-    window.goes = last_to_go(window)
   end
 end
 
@@ -78,6 +66,6 @@ for at, window in ipairs(windows) do
   end
   answer[at * 3 - 1] = number
   answer[at * 3] = math.max(0, window.limit - window.sum - number)
-  answer[at * 3 + 1] = math.ceil((window.goes + 1 + PARTS_KEPT) * window.length - now)
+  answer[at * 3 + 1] = math.ceil((window.oldest + 1 + PARTS_KEPT) * window.length - now)
 end
 return answer

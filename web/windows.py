@@ -14,12 +14,18 @@ MAX_LOCAL_WINDOWS = 50_000
 
 
 class Window(NamedTuple):
-    """`limit` requests in `seconds` of whoever `key` names; `whose` is what refusals call them."""
+    """`limit` requests in `seconds` of whoever is counted under `key`. Who that is, `whose` says: a key, an account, an
+    address, or a stranger, which is an address without a valid key."""
 
     key: str
     whose: str
     seconds: int
     limit: int
+
+
+def window(whose: str, identity: str, seconds: int, limit: int) -> Window:
+    """Another limit is another window: what a process holds of the old one means nothing in the new one."""
+    return Window(f"{whose}:{identity}:{limit}/{seconds}", whose, seconds, limit)
 
 
 class Left(NamedTuple):
@@ -56,7 +62,7 @@ class LocalWindows:
                 if room:
                     self._add(window, now)
                 remaining = max(0, window.limit - held - room)
-                left.append(Left(window, remaining, self._seconds_until_more(window, held, now)))
+                left.append(Left(window, remaining, self._seconds_until_more(window, now)))
         return Taken(room, left)
 
     def _sum(self, window: Window, now: float) -> int:
@@ -73,16 +79,10 @@ class LocalWindows:
             parts.append([part, 0])
         parts[-1][1] += 1
 
-    def _seconds_until_more(self, window: Window, held: int, now: float) -> float:
-        # More than one has to go where the limit was higher a moment ago.
-        too_many = max(1, held + 1 - window.limit)
-        last_to_go = _part(window, now)
-        for part, number in self._parts[window.key]:
-            too_many -= number
-            if too_many <= 0:
-                last_to_go = part
-                break
-        return (last_to_go + 1 + PARTS_KEPT) * window.seconds / PARTS - now
+    def _seconds_until_more(self, window: Window, now: float) -> float:
+        parts = self._parts[window.key]
+        oldest = parts[0][0] if parts else _part(window, now)
+        return (oldest + 1 + PARTS_KEPT) * window.seconds / PARTS - now
 
 
 def _part(window: Window, now: float) -> int:

@@ -11,7 +11,7 @@ from limits.storage import RedisStorage
 from common import queue
 from common.settings import settings as process
 from web.shared_windows import KEY_PREFIX, PORTIONS_OF_A_LIMIT, SharedWindows
-from web.windows import LocalWindows, Taken, Window
+from web.windows import LocalWindows, Taken, Window, window
 
 SECONDS = 2
 WINDOW = Window("a", "key", SECONDS, 20)
@@ -78,24 +78,24 @@ def test_a_refused_request_counts_in_no_window(takes: list[Take]) -> None:
     assert takes[0]([other]).left[0].remaining == 9
 
 
-def test_a_limit_that_is_lowered_or_raised_holds_at_once(takes: list[Take]) -> None:
-    for limit, room in ((3_000, True), (5, False), (100, True), (6, False)):
-        window = WINDOW._replace(seconds=60, limit=limit)
-        assert [take([window]).room for take in takes * 4] == [room] * 8
+def test_a_limit_that_is_lowered_or_raised_begins_anew(takes: list[Take]) -> None:
+    for limit in (3_000_000, 2, 1, 3):
+        rooms = [take([window("key", "g", 60, limit)]).room for take in takes * 2]
+        assert rooms == [True] * min(limit, 4) + [False] * (4 - min(limit, 4))
 
 
 def test_a_process_takes_a_thousandth_of_a_limit_at_once_and_all_together_never_take_more_than_it(
     settings: dict[str, str],
 ) -> None:
-    window = Window("e", "key", 60, 20_000)
+    large = Window("e", "key", 60, 20_000)
     processes = [shared(), shared()]
-    processes[0]([window])
-    portion = window.limit // PORTIONS_OF_A_LIMIT
-    assert queue.redis().hget(KEY_PREFIX + window.key, "sum") == str(portion).encode()
+    processes[0]([large])
+    portion = large.limit // PORTIONS_OF_A_LIMIT
+    assert queue.redis().hget(KEY_PREFIX + large.key, "sum") == str(portion).encode()
     accepted = 1
-    while any(rooms := [take([window]).room for take in processes]):
+    while any(rooms := [take([large]).room for take in processes]):
         accepted += sum(rooms)
-    assert window.limit - portion <= accepted <= window.limit
+    assert large.limit - portion <= accepted <= large.limit
 
 
 def test_what_is_left_is_told_as_it_goes(takes: list[Take]) -> None:
