@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids, json_text, quotas
+from common import ids, json_text, quotas, submissions
 from common.batch_states import finish
-from common.database import as_account, write_as_account
+from common.database import as_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
-from common.quotas import RESERVE
 from common.reservations import Reserver
+from common.submissions import Submission
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
 _STATUS_OF_OUTCOME = {"succeeded": "completed", "failed": "failed", "cancelled": "cancelled", "expired": "expired"}
@@ -76,32 +76,12 @@ def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[s
     held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body))
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
-    parameters = caller.allowance.parameters(held.tokens, held.cost) | {
-        "id": batch_id,
-        "api_key_id": caller.key_id,
-        "plan": caller.plan,
-        "endpoint": endpoint,
-        "model": body["model"],
-        "metadata": json_text.dumps(metadata).decode() if metadata is not None else None,
-        "custom_id": custom_id,
-        "body": held.body,
-    }
-    created_at = _insert(caller, parameters)
+    encoded = json_text.dumps(metadata).decode() if metadata is not None else None
+    submission = Submission(
+        batch_id, caller.key_id, endpoint, body["model"], encoded, custom_id, held.body, held.tokens, held.cost
+    )
+    created_at = submissions.store(submission, caller.allowance)
     return Job(batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, model=body["model"])
-
-
-def _insert(caller: Caller, parameters: dict[str, Any]) -> datetime:
-    """Raises QuotaExceeded."""
-    row = write_as_account(caller.account_id, _INSERT, parameters)
-    if row is None:
-        with as_account(caller.account_id) as connection:
-            quotas.ensure(connection, caller.allowance)
-        row = write_as_account(caller.account_id, _INSERT, parameters)
-    if row is None:
-        with as_account(caller.account_id) as connection:
-            raise quotas.refusal(connection, caller.allowance, parameters["tokens"], parameters["cost"])
-    created_at: datetime = row[0]
-    return created_at
 
 
 def get(account_id: UUID, job_id: str) -> Job:
@@ -149,21 +129,6 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
         return None, 0
     return ids.parse("job_", f"job_{batch_part}" if job_id.startswith("job_") else job_id), int(seq_part or 0)
 
-
-# Held first, for without room nothing is stored.
-_INSERT: LiteralString = f"""
-    WITH held AS ({RESERVE} RETURNING 1), batch AS (
-        INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
-            in_progress_at, period_start, reserved_tokens, reserved_cost)
-        SELECT %(id)s, %(account_id)s, %(api_key_id)s, %(plan)s, 'single', %(endpoint)s, %(model)s,
-            %(metadata)s::jsonb, 'in_progress', 1, now(), %(period_start)s, %(tokens)s, %(cost)s
-        FROM held RETURNING created_at
-    ), job AS (
-        INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
-        SELECT %(id)s, 0, %(account_id)s, %(tokens)s, %(cost)s, %(custom_id)s, %(body)s FROM held
-    )
-    SELECT created_at FROM batch
-"""
 
 _SELECT = """
     SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,
