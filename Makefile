@@ -8,7 +8,7 @@ COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --ge
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test bench check lock clean clean-data FORCE
+.PHONY: help demo up test cases bench check lock clean clean-data FORCE
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -22,6 +22,9 @@ up: $(VENV)/.local ## the whole stack on this machine, until Ctrl-C (PORT, WORKE
 
 test: $(VENV)/.dev ## every test (ARGS="-k name -x" goes to pytest)
 	@exec $(PY) -m pytest $(ARGS)
+
+cases: $(VENV)/.dev ## some thousand requests made of the OpenAPI document (EXAMPLES=120 of each kind)
+	@OPENAPI_EXAMPLES=$(or $(EXAMPLES),120) $(PY) -m pytest -s tests/acceptance/test_openapi_cases.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure, with baselines in the same run
 	@exec $(PY) -m bench $(ARGS)

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from common.errors import InvalidRequest
-from common.json_text import is_storable
+from common.json_text import is_blank, is_storable
 
 Endpoint = Literal["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
 
@@ -23,7 +23,7 @@ def check_body(endpoint: str, body: dict[str, Any], param: str = "body") -> None
     """Raises InvalidRequest, naming the field, for a body that no provider could answer. What else is wrong with a body
     the provider says itself: its 400 becomes the job's failure."""
     model = body.get("model")
-    if not isinstance(model, str) or not model.strip():
+    if not isinstance(model, str) or is_blank(model):
         raise InvalidRequest(
             "The body needs a model: a string that is not empty.", param=f"{param}.model", code="missing_model"
         )
@@ -38,11 +38,11 @@ def check_body(endpoint: str, body: dict[str, Any], param: str = "body") -> None
         raise InvalidRequest(
             f"A body for {endpoint} needs {field}: {kind}.", param=f"{param}.{field}", code="invalid_prompt"
         )
-    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+    if not prompt or (isinstance(prompt, str) and is_blank(prompt)):
         raise InvalidRequest(
             f"The prompt is empty: put something in {field}.", param=f"{param}.{field}", code="invalid_prompt"
         )
-    if body.get("stream"):
+    if body.get("stream") is not None and body["stream"] is not False:
         raise InvalidRequest(
             "A job's answer is stored whole: leave stream out.", param=f"{param}.stream", code="stream_not_supported"
         )

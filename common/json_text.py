@@ -1,8 +1,13 @@
 """JSON in and out of the platform: strict to read, compact to write."""
 
 import json
+import re
 from math import isinf
 from typing import Any, NoReturn
+
+# All that Python and JSON Schema's regular expressions call white space.
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085\ufeff]"
+_not_blank = re.compile(NOT_BLANK)
 
 
 def loads(content: bytes | str) -> Any:
@@ -33,6 +38,10 @@ def dumps(value: Any) -> bytes:
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8 form but can be escaped, as whoever sent it did.
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+def is_blank(text: str) -> bool:
+    return _not_blank.search(text) is None
 
 
 def is_storable(text: str) -> bool:

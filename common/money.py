@@ -3,16 +3,16 @@
 import re
 
 NANO_DOLLARS_PER_DOLLAR = 10**9
-# As much as a bigint holds.
-MAX_DOLLARS = 10**9
+# An exact amount; a bigint holds the nano-dollars of nine digits of dollars.
+DOLLARS = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 
 
 def parse_dollars(shown: str) -> int:
     """Nano-dollars of an exact amount such as "12.50". Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,10})(?:\.([0-9]{1,9}))?", shown)
-    if found is None or int(found[1]) >= MAX_DOLLARS:
+    if not re.fullmatch(DOLLARS, shown):
         raise ValueError('is an amount in dollars as a string, such as "12.50"')
-    return int(found[1]) * NANO_DOLLARS_PER_DOLLAR + int((found[2] or "").ljust(9, "0"))
+    dollars, _, fraction = shown.partition(".")
+    return int(dollars) * NANO_DOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0"))
 
 
 def format_nano_dollars(amount: int) -> str:

@@ -16,6 +16,9 @@ from common.settings import settings
 
 OWN_FILE = Path(__file__).parent.parent / "plans.toml"
 
+# More than any model writes; so the documentation can say what no plan takes.
+MOST_OUTPUT_TOKENS = 10_000_000
+
 Count = Annotated[int, Field(ge=1, le=2**53)]
 
 
@@ -36,7 +39,7 @@ class Plan(BaseModel):
     max_running_jobs: Count
     max_rows: Annotated[int, Field(ge=1, le=100_000_000)]
     max_file_bytes: Count
-    max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
+    max_output_tokens: Annotated[int, Field(ge=1, le=MOST_OUTPUT_TOKENS)]
     default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     retention_days: Annotated[int, Field(ge=1, le=3_650)]

@@ -112,8 +112,9 @@ class Reserver:
         return found
 
     def _counted(self, value: object, param: str, most: int) -> int:
-        if type(value) is int and 1 <= value <= most:
-            return value
+        # JSON has one kind of number: 60.0 is 60 there.
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= most and value % 1 == 0:
+            return int(value)
         raise InvalidRequest(
             f"{param} is a whole number from 1 to {most:,}, which is what the plan {self._plan} allows.",
             param=param,

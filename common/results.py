@@ -1,6 +1,7 @@
 """Reading the outcomes of a batch in input order, a page at a time: no transaction stays open while a customer
 downloads, however slowly."""
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from psycopg import Connection as PsycopgConnection
 from sqlalchemy import Connection, text
 
 from common.database import as_account
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, NotFound
 from common.files import Shows
+
+_ROW_ID = re.compile(r"batch_req_([0-9a-f]{32})_([0-9]{1,9})")
 
 # Of a result `r`: whether its row may succeed next time. What ingest failed never will. What has its receipt without an
 # answer that could be stored stays: a row has one receipt.
@@ -142,11 +145,13 @@ def row_id(batch_id: UUID, seq: int) -> str:
 
 
 def parse_row_id(batch_id: UUID, shown: str) -> int:
-    """The number of a row of this batch. Raises InvalidRequest for what names none."""
-    digits = shown.removeprefix(f"batch_req_{batch_id.hex}_")
-    if digits != shown and digits.isascii() and digits.isdigit() and len(digits) < 10:
-        return int(digits)
-    raise InvalidRequest("after is the id of the last row of the page before.", param="after")
+    """The number of a row of this batch. Raises InvalidRequest for what names none, and NotFound for another's."""
+    found = _ROW_ID.fullmatch(shown)
+    if found is None:
+        raise InvalidRequest("after is the id of the last row of the page before.", param="after")
+    if found[1] != batch_id.hex:
+        raise NotFound("after names a row of another batch: take it from a page of this one.", param="after")
+    return int(found[2])
 
 
 def list_page(

@@ -16,6 +16,7 @@ from web import (
     batches,
     cli,
     cli_platform,
+    docs,
     errors,
     files,
     health,
@@ -35,7 +36,7 @@ def create_app() -> Flask:
     """The app, with its settings checked."""
     logs.configure()
     plans()
-    app = Flask("batchyard")
+    app = Flask("batchyard", static_folder=None)
     app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = settings().max_upload_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings().max_body_bytes
@@ -48,6 +49,7 @@ def create_app() -> Flask:
     app.after_request(_end)
     errors.register(app)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(docs.blueprint)
     customers = [resource.blueprint for resource in (jobs, batches, files, models, api_keys, usage, limits)]
     for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")

@@ -13,19 +13,27 @@ from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
 from common.reservations import Reserver
 from common.together import apart
-from web import downloads, forms, render, uploads
+from web import downloads, forms, queries, render, schemas, uploads
 from web.auth import caller, requires
+from web.documented import Answer, FileForm, documented
 from web.uploads import Upload
 
 blueprint = Blueprint("batches", __name__, url_prefix="/batches")
 
 JSON_FIELDS = frozenset({"max_tokens", "max_completion_tokens", "temperature", "response_format", "metadata"})
+CSV = FileForm(forms.CsvBatch, "text/csv")
 CSV_CURE = "a CSV as file, with the fields model and prompt."
-ROW_STATUSES = ("pending", "succeeded", "failed", "cancelled", "expired")
 
 
 @blueprint.post("")
 @requires("batches")
+@documented(
+    "Create a batch",
+    {200: Answer(schemas.Batch, headers=("Location",)), 202: Answer(schemas.Batch, headers=("Location",))},
+    json=(forms.CreateBatch,),
+    upload=CSV,
+    refuses=(404,),
+)
 def create() -> tuple[Response, int]:
     """Accepts a batch, which is validated behind the answer: of a file or of requests, as the Batch API has it (200),
     or of a CSV of prompts (202)."""
@@ -92,6 +100,13 @@ def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
 @requires("batches")
 # It writes nothing and may read for minutes: no transaction of its request stays open over that.
 @apart()
+@documented(
+    "Estimate a batch",
+    {200: schemas.BatchEstimate},
+    json=(forms.CreateBatch,),
+    upload=CSV,
+    refuses=(404,),
+)
 def estimate() -> Response:
     """What a batch would be, with all its errors; sent as for its creation."""
     intake, max_cost = _intake() if request.mimetype == "application/json" else _csv_intake()
@@ -131,47 +146,48 @@ def _csv_intake() -> tuple[Intake, int | None]:
 
 @blueprint.get("")
 @requires("batches")
+@documented("List batches, newest first", {200: schemas.Page[schemas.Batch]}, query=queries.BatchList)
 def list_batches() -> Response:
-    limit, after = forms.page()
-    return jsonify(render.page(batches.list_bulk(caller().account_id, after, limit + 1), limit, render.batch))
+    query = queries.read(queries.BatchList)
+    found = batches.list_bulk(caller().account_id, query.after, query.limit + 1)
+    return jsonify(render.page(found, query.limit, render.batch))
 
 
 @blueprint.get("/<batch_id>")
 @requires("batches")
+@documented("Get a batch", {200: schemas.Batch})
 def get(batch_id: str) -> Response:
     return jsonify(render.batch(batches.get(caller().account_id, batch_id)))
 
 
 @blueprint.get("/<batch_id>/results")
 @requires("batches")
+@documented(
+    "List the rows of a batch with their results",
+    {200: Answer(schemas.Page[schemas.Row], downloads.FORMATS.values(), headers=("Content-Disposition",))},
+    query=queries.Results,
+    refuses=(409,),
+)
 def list_results(batch_id: str) -> Response:
     """A page of rows in input order; with `format`, every row as CSV or JSON lines."""
+    query = queries.read(queries.Results)
     batch = batches.get(caller().account_id, batch_id)
     if batch.state == "validating":
         raise Conflict("The batch is still being validated: its rows are not known yet.", param="batch_id")
     if batch.results_gone:
         raise NotFound(batches.ROWS_DELETED, param="batch_id")
-    form = request.args.get("format")
-    if form is None:
-        return _page_of_results(batch)
-    if form not in downloads.FORMATS:
-        raise InvalidRequest(f"format is one of {', '.join(downloads.FORMATS)}.", param="format")
-    return downloads.response(caller().account_id, batch, form)
-
-
-def _page_of_results(batch: batches.Batch) -> Response:
-    limit, after = forms.page(forms.MAX_RESULTS_PAGE)
-    status, custom_id = request.args.get("status"), forms.query_text("custom_id")
-    if status is not None and status not in ROW_STATUSES:
-        raise InvalidRequest(f"status is one of {', '.join(ROW_STATUSES)}.", param="status")
-    seq = -1 if after is None else results.parse_row_id(batch.id, after)
-    rows = results.list_page(caller().account_id, batch.id, custom_id, status, seq, limit + 1)
-    return jsonify(render.page(rows, limit, lambda row: render.listed_row(batch, row)))
+    if query.format is not None:
+        return downloads.response(caller().account_id, batch, query.format)
+    seq = -1 if query.after is None else results.parse_row_id(batch.id, query.after)
+    rows = results.list_page(caller().account_id, batch.id, query.custom_id, query.status, seq, query.limit + 1)
+    return jsonify(render.page(rows, query.limit, lambda row: render.listed_row(batch, row)))
 
 
 @blueprint.post("/<batch_id>/cancel")
 @requires("batches")
+@documented("Cancel a batch", {200: schemas.Batch}, refuses=(409,))
 def cancel(batch_id: str) -> Response:
+    """Nothing new starts, calls in flight are stopped, and finished rows stay."""
     batch = batches.cancel(caller().account_id, batch_id)
     if batch.state == "cancelling":
         queue.enqueue_close(batch.id)
@@ -180,6 +196,7 @@ def cancel(batch_id: str) -> Response:
 
 @blueprint.post("/<batch_id>")
 @requires("batches")
+@documented("Change a batch's cap", {200: schemas.Batch}, json=(forms.UpdateBatch,), refuses=(409,))
 def update(batch_id: str) -> Response:
     """Changes the cap on a batch's cost; one that it had paused goes on once there is room."""
     batch = batches.set_max_cost(caller(), batch_id, forms.parse(forms.UpdateBatch, forms.json_object()).max_cost)
@@ -189,6 +206,7 @@ def update(batch_id: str) -> Response:
 
 @blueprint.post("/<batch_id>/retry")
 @requires("batches")
+@documented("Retry a batch", {200: schemas.Batch}, refuses=(409,))
 def retry(batch_id: str) -> Response:
     """Has the rows that failed, expired or were cancelled run again."""
     batch = batches.retry(caller(), batch_id)

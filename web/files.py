@@ -1,68 +1,69 @@
 """/v1/files: inputs, and the outputs and errors of batches."""
 
 from datetime import timedelta
-from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from common import files
 from common.errors import InvalidRequest
 from common.files import File
-from web import downloads, forms, render, uploads
+from web import downloads, forms, queries, render, schemas, uploads
 from web.auth import caller, requires
+from web.documented import Answer, FileForm, documented
 
 blueprint = Blueprint("files", __name__, url_prefix="/files")
 
 
 @blueprint.post("")
 @requires("files")
+@documented("Upload a file", {200: schemas.File}, upload=FileForm(forms.UploadFile))
 def create() -> Response:
     """Stores an input file, sent as a multipart form."""
     upload = uploads.one_file("the file goes into 'file'.", "upload.jsonl")
-    form = forms.parse(forms.UploadFile, _fields())
-    seconds = form.expires_after.seconds if form.expires_after is not None else None
-    expires_after = timedelta(seconds=seconds) if seconds is not None else None
+    form = forms.parse(forms.UploadFile, uploads.fields(json_fields={forms.SECONDS}))
+    if (form.anchor is None) != (form.seconds is None):
+        message = f"Send both {forms.ANCHOR} and {forms.SECONDS}, or neither."
+        raise InvalidRequest(message, param="expires_after", code="missing")
+    expires_after = timedelta(seconds=form.seconds) if form.seconds is not None else None
     return jsonify(render.file(files.create(caller(), upload.filename, upload.content, expires_after)))
-
-
-def _fields() -> dict[str, Any]:
-    """The form's fields; those named `expires_after[...]` are one object."""
-    fields: dict[str, Any] = uploads.fields(json_fields=frozenset({"expires_after[seconds]"}))
-    parts = {part: fields.pop(name) for part in ("anchor", "seconds") if (name := f"expires_after[{part}]") in fields}
-    if parts:
-        fields["expires_after"] = parts
-    return fields
 
 
 @blueprint.get("")
 @requires("files")
+@documented("List files", {200: schemas.Page[schemas.File]}, query=queries.FileList)
 def list_files() -> Response:
-    limit, after = forms.page(forms.MAX_FILES_PAGE, forms.MAX_FILES_PAGE)
-    order = request.args.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("order is asc or desc.", param="order")
-    found = files.list_page(caller().account_id, after, limit + 1, order == "desc", forms.query_text("purpose"))
-    return jsonify(render.page(found, limit, render.file))
+    query = queries.read(queries.FileList)
+    newest_first = query.order == "desc"
+    found = files.list_page(caller().account_id, query.after, query.limit + 1, newest_first, query.purpose)
+    return jsonify(render.page(found, query.limit, render.file))
 
 
 @blueprint.get("/<file_id>")
 @requires("files")
+@documented("Get a file", {200: schemas.File})
 def get(file_id: str) -> Response:
     return jsonify(render.file(_get(file_id)))
 
 
 @blueprint.get("/<file_id>/content")
 @requires("files")
+@documented(
+    "Download a file",
+    {200: Answer(media=("application/octet-stream",), headers=("Content-Disposition", "X-Incomplete", "X-Last-Line"))},
+    query=queries.Content,
+)
 def content(file_id: str) -> Response:
     """What is stored, or the lines of a batch; of one that runs, the finished beginning."""
+    query = queries.read(queries.Content)
     file = _get(file_id)
     if file.storage_key is not None:
         return downloads.stored(file, file.storage_key)
-    return downloads.lines(caller().account_id, file, forms.whole_number("offset", default=0))
+    return downloads.lines(caller().account_id, file, query.offset)
 
 
 @blueprint.delete("/<file_id>")
 @requires("files")
+@documented("Delete a file", {200: schemas.DeletedFile})
 def delete(file_id: str) -> Response:
     files.delete(caller().account_id, file_id)
     return jsonify({"id": file_id, "object": "file", "deleted": True})

@@ -1,89 +1,41 @@
 """What requests may say: typed forms, checked by pydantic, with errors that name the field."""
 
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from common import json_text
 from common.batches import DEFAULT_WINDOW
-from common.endpoints import MAX_MODEL_CHARACTERS, Endpoint
+from common.endpoints import MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
 from common.errors import InvalidRequest, TooLarge
 from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
-from common.money import parse_dollars
-from common.names import MAX_NAME_CHARACTERS
+from common.plans import MOST_OUTPUT_TOKENS
+from common.reservations import ANSWERS, MAX_ANSWERS, OUTPUT_BOUNDS
 from common.settings import settings
-from common.usage import GROUPS, Group
+from web.fields import (
+    STORABLE_NOT_BLANK,
+    WHOLE,
+    Dollars,
+    JsonObject,
+    Metadata,
+    Model,
+    Name,
+    NotBlank,
+    Stop,
+    Text,
+    TextNotBlank,
+)
 
-FormT = TypeVar("FormT", bound="Form")
-MAX_PAGE = 100
-DEFAULT_PAGE = 20
-MAX_FILES_PAGE = 10_000
-MAX_RESULTS_PAGE = 1_000
-MAX_USAGE_PAGE = 1_000
-DEFAULT_USAGE_PAGE = 100
-# The year 2286; milliseconds of today are beyond it, and no moment that is meant.
-MAX_UNIX_SECONDS = 9_999_999_999
+FormT = TypeVar("FormT", bound=BaseModel)
 MAX_TEMPLATE_CHARACTERS = 100_000
-MAX_NESTING = 100
-
-
-def _storable(value: str) -> str:
-    if not json_text.is_storable(value):
-        raise ValueError("holds a NUL character or half of a surrogate pair")
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is empty")
-    return value
-
-
-def _text_or_texts(value: object) -> object:
-    if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
-        raise ValueError("must be a string or a list of strings")
-    return value
-
-
-def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
-    level: list[Any] = [value]
-    for _ in range(MAX_NESTING):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                _storable(item)
-            elif isinstance(item, list):
-                deeper += item
-            elif isinstance(item, dict):
-                deeper += [*item, *item.values()]
-        if not deeper:
-            return value
-        level = deeper
-    raise ValueError(f"is nested over {MAX_NESTING} levels deep")
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_json)]
-Model = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_MODEL_CHARACTERS)]
-Name = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_NAME_CHARACTERS)]
-MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
-# Not the union of the two: pydantic would name its branches as if they were fields.
-Stop = Annotated[Any, AfterValidator(_text_or_texts)]
-Metadata = Annotated[dict[MetadataKey, Annotated[Text, Field(max_length=512)]], Field(max_length=16)]
-
-
-def _nano_dollars(value: object) -> int:
-    amount = parse_dollars(value if isinstance(value, str) else "")
-    if amount == 0:
-        raise ValueError("is more than nothing")
-    return amount
-
-
-# An amount of dollars as an exact string, read as nano-dollars.
-Dollars = Annotated[int, BeforeValidator(_nano_dollars)]
+# What common.batches.window takes: from 1h to 168h, and from 1d to 7d.
+WINDOW = "^(([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h|[1-7]d)$"
+OUTPUT_TOKENS = Field(ge=1, le=MOST_OUTPUT_TOKENS)
+# An hour to 30 days.
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+KEPT_SECONDS = Field(ge=3_600, le=2_592_000)
 
 
 class Form(BaseModel):
@@ -95,8 +47,8 @@ class Form(BaseModel):
 class Sampling(Form):
     """The fields of a chat completion that the short form and a CSV share; `body_fields` are those that were set."""
 
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, OUTPUT_TOKENS, WHOLE] | None = None
+    max_completion_tokens: Annotated[int, OUTPUT_TOKENS, WHOLE] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     response_format: JsonObject | None = None
 
@@ -113,22 +65,59 @@ class ShortJob(Sampling):
     """A job as a model and a prompt."""
 
     model: Model
-    prompt: Annotated[str, AfterValidator(_not_blank)]
+    prompt: NotBlank
     system: str | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: int | None = None
+    seed: Annotated[int, WHOLE] | None = None
     stop: Stop | None = None
     reasoning_effort: str | None = None
     metadata: Metadata | None = None
 
 
+def _prompt_of(endpoint: str, field: str) -> dict[str, Any]:
+    messages = {"type": "array", "minItems": 1}
+    prompt = (
+        messages
+        if field == "messages"
+        else {"type": ["string", "array"], "minItems": 1, "pattern": json_text.NOT_BLANK}
+    )
+    bounds = dict.fromkeys(OUTPUT_BOUNDS[endpoint], MOST_OUTPUT_TOKENS)
+    bounds |= dict.fromkeys(ANSWERS.get(endpoint, ()), MAX_ANSWERS)
+    counts = {name: {"type": ["integer", "null"], "minimum": 1, "maximum": most} for name, most in bounds.items()}
+    return {
+        "title": endpoint,
+        "properties": {
+            "endpoint": {"const": endpoint},
+            "body": {"required": [field], "properties": {field: prompt} | counts},
+        },
+    }
+
+
+# What common.endpoints and common.reservations ask of a body, which files of requests have too.
+CheckedBody = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["model"],
+            "properties": {
+                "model": {"type": "string", "pattern": STORABLE_NOT_BLANK, "maxLength": MAX_MODEL_CHARACTERS},
+                "stream": {"enum": [False, None]},
+            },
+        }
+    ),
+]
+
+
 class FullJob(Form):
     """A job as an endpoint and the provider's own JSON."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_prompt_of(*item) for item in PROMPT_FIELDS.items()]})
+
     endpoint: Endpoint
-    body: dict[str, Any]
+    body: CheckedBody
     metadata: Metadata | None = None
 
 
@@ -136,7 +125,7 @@ class CsvBatch(Sampling):
     """The fields beside the file of a CSV upload."""
 
     model: Model
-    prompt: Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_TEMPLATE_CHARACTERS)]
+    prompt: Annotated[TextNotBlank, Field(max_length=MAX_TEMPLATE_CHARACTERS)]
     system: Annotated[Text, Field(max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
     max_cost: Dollars | None = None
     metadata: Metadata | None = None
@@ -146,23 +135,39 @@ class ExpiresAfter(Form):
     """How long something is kept, from its creation on."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+    seconds: Annotated[int, KEPT_SECONDS, WHOLE]
 
 
 class UploadFile(Form):
     """The fields beside an uploaded file."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]},
+        }
+    )
+
     purpose: Literal["batch"]
-    expires_after: ExpiresAfter | None = None
+    anchor: Literal["created_at"] | None = Field(alias=ANCHOR, default=None)
+    seconds: Annotated[int, KEPT_SECONDS, WHOLE] | None = Field(alias=SECONDS, default=None)
 
 
 class CreateBatch(Form):
     """A batch of an uploaded file, or of the requests that it holds itself."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["input_file_id"], "properties": {"input_file_id": {"type": "string"}}},
+                {"required": ["requests"], "properties": {"requests": {"type": "array"}}},
+            ]
+        }
+    )
+
     input_file_id: str | None = None
     requests: Annotated[list[Any], Field(min_length=1)] | None = None
     endpoint: Endpoint
-    completion_window: str = DEFAULT_WINDOW
+    completion_window: Annotated[str, Field(json_schema_extra={"pattern": WINDOW})] = DEFAULT_WINDOW
     on_error: Literal["fail", "skip"] = "fail"
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
@@ -178,8 +183,8 @@ class UpdateBatch(Form):
 class Expiring(Form):
     """A key's time: until a moment (unix seconds), or for so many seconds from now."""
 
-    expires_at: Annotated[int, Field(ge=1, le=253_402_300_799)] | None = None
-    expires_in: Annotated[int, Field(ge=1, le=int(MAX_LIFE.total_seconds()))] | None = None
+    expires_at: Annotated[int, Field(ge=1, le=253_402_300_799), WHOLE] | None = None
+    expires_in: Annotated[int, Field(ge=1, le=int(MAX_LIFE.total_seconds())), WHOLE] | None = None
 
     def expiry(self) -> datetime | None:
         """The moment of either. Raises InvalidRequest for both."""
@@ -203,50 +208,9 @@ class CreateKey(Expiring):
 class RotateKey(Expiring):
     """A key to be replaced by one like it."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds()))] = int(
+    overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds())), WHOLE] = int(
         DEFAULT_OVERLAP.total_seconds()
     )
-
-
-def _digits(value: object) -> object:
-    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10):
-        raise ValueError("is a whole number of at most ten digits")
-    return int(value)
-
-
-def _groups(value: object) -> object:
-    wanted = [group for item in value for group in item.split(",")] if isinstance(value, list) else []
-    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(GROUPS):
-        raise ValueError(f"takes one or more of {', '.join(GROUPS)}, each once")
-    return tuple(wanted)
-
-
-class UsageQuery(Form):
-    """The query of a usage request. Times are unix seconds; the range is from the first to before the second."""
-
-    start_time: Annotated[int, BeforeValidator(_digits), Field(le=MAX_UNIX_SECONDS)] | None = None
-    end_time: Annotated[int, BeforeValidator(_digits), Field(le=MAX_UNIX_SECONDS)] | None = None
-    group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = ()
-    model: Model | None = None
-    api_key_id: str | None = None
-    batch_id: str | None = None
-    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MAX_USAGE_PAGE)] = DEFAULT_USAGE_PAGE
-    page: str | None = None
-
-
-def query(lists: Collection[str] = ()) -> dict[str, Any]:
-    """The parameters of the query; those named in `lists` may be there several times, also as OpenAI's clients write
-    lists: `name[]=`. Raises InvalidRequest for any other that is."""
-    found: dict[str, Any] = {}
-    for sent, values in request.args.lists():
-        name = sent.removesuffix("[]")
-        if name in lists:
-            found.setdefault(name, []).extend(values)
-        elif len(values) > 1:
-            raise InvalidRequest(f"{sent} is there {len(values)} times: send it once.", param=sent)
-        else:
-            found[sent] = values[0]
-    return found
 
 
 def parse(form: type[FormT], value: object) -> FormT:
@@ -294,24 +258,3 @@ def json_object() -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
     return value
-
-
-def page(largest: int = MAX_PAGE, default: int = DEFAULT_PAGE) -> tuple[int, str | None]:
-    """`limit` (0 to `largest`) and `after` of a list request. Raises InvalidRequest."""
-    return whole_number("limit", default=default, largest=largest), request.args.get("after")
-
-
-def query_text(name: str) -> str | None:
-    """A text of the query that is looked for in the database. Raises InvalidRequest."""
-    value = request.args.get(name)
-    if value is not None and not json_text.is_storable(value):
-        raise InvalidRequest(f"{name} holds a NUL character or half of a surrogate pair.", param=name)
-    return value
-
-
-def whole_number(name: str, default: int, largest: int = 2**31 - 1) -> int:
-    """A whole number of the query, from 0. Raises InvalidRequest."""
-    shown = request.args.get(name, str(default))
-    if not (shown.isascii() and shown.isdigit() and len(shown) <= 10 and int(shown) <= largest):
-        raise InvalidRequest(f"{name} is a whole number from 0 to {largest}.", param=name)
-    return int(shown)

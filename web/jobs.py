@@ -11,8 +11,9 @@ from flask.typing import ResponseReturnValue
 from common import jobs, models, queue
 from common.endpoints import CHAT, check_body
 from common.errors import InvalidRequest
-from web import forms, render, waiting
+from web import forms, queries, render, schemas, waiting
 from web.auth import caller, requires
+from web.documented import Answer, documented
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs")
 
@@ -47,6 +48,15 @@ def _wait(response: Response, seconds: int) -> None:
 @blueprint.post("")
 @_until_ended
 @requires("jobs")
+@documented(
+    "Submit a job",
+    {
+        202: Answer(schemas.Job, headers=("Location", "Preference-Applied")),
+        200: Answer(schemas.Job, headers=("Location", "Preference-Applied")),
+    },
+    json=(forms.ShortJob, forms.FullJob),
+    headers=("Prefer",),
+)
 def submit() -> tuple[Response, int]:
     """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
     # Looked at here so that one which means nothing is refused before anything is accepted.
@@ -79,21 +89,25 @@ def _read_job(sent: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, str]
 
 @blueprint.get("")
 @requires("jobs")
+@documented("List jobs, newest first", {200: schemas.Page[schemas.Job]}, query=queries.JobList)
 def list_jobs() -> Response:
-    limit, after = forms.page()
-    found = jobs.list_single(caller().account_id, request.args.get("status"), after, limit + 1)
-    return jsonify(render.page(found, limit, render.job))
+    query = queries.read(queries.JobList)
+    found = jobs.list_single(caller().account_id, query.status, query.after, query.limit + 1)
+    return jsonify(render.page(found, query.limit, render.job))
 
 
 @blueprint.get("/<job_id>")
 @requires("jobs")
+@documented("Get a job", {200: schemas.Job})
 def get(job_id: str) -> Response:
     return jsonify(render.job(jobs.get(caller().account_id, job_id)))
 
 
 @blueprint.post("/<job_id>/cancel")
 @requires("jobs")
+@documented("Cancel a job", {200: schemas.Job}, refuses=(409,))
 def cancel(job_id: str) -> Response:
+    """At once when it is queued; a call in flight is stopped within seconds."""
     job = jobs.cancel(caller().account_id, job_id)
     if job.status not in jobs.ENDED:
         queue.enqueue_close(job.batch_id)

@@ -3,13 +3,15 @@
 from flask import Blueprint, Response, jsonify
 
 from common import limits
-from web import render
+from web import account_schemas, render
 from web.auth import caller, requires
+from web.documented import documented
 
 blueprint = Blueprint("limits", __name__, url_prefix="/limits")
 
 
 @blueprint.get("")
 @requires("usage")
+@documented("Get what applies to this key", {200: account_schemas.Limits})
 def get() -> Response:
     return jsonify(render.limits(caller(), limits.taken(caller())))

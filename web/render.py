@@ -1,10 +1,10 @@
 """How things look in the API's JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -22,28 +22,42 @@ from common.outputs import output_text
 from common.plans import Plan
 from common.results import Row, row_id
 from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
+from web import account_schemas, schemas
 
 T = TypeVar("T")
+ShownT = TypeVar("ShownT", bound=Mapping[str, Any])
 
 
+@overload
+def unix(moment: datetime) -> int: ...
+@overload
+def unix(moment: datetime | None) -> int | None: ...
 def unix(moment: datetime | None) -> int | None:
     """Whole seconds since 1970."""
     return int(moment.timestamp()) if moment is not None else None
 
 
+@overload
+def precise(moment: datetime) -> float: ...
+@overload
+def precise(moment: datetime | None) -> float | None: ...
 def precise(moment: datetime | None) -> float | None:
     """Seconds since 1970 to the millisecond."""
     return round(moment.timestamp(), 3) if moment is not None else None
 
 
-def money(amount: int | None) -> dict[str, Any] | None:
+@overload
+def money(amount: int) -> schemas.Money: ...
+@overload
+def money(amount: int | None) -> schemas.Money | None: ...
+def money(amount: int | None) -> schemas.Money | None:
     """Nano-dollars as an exact decimal string, and as they are."""
     if amount is None:
         return None
     return {"usd": format_nano_dollars(amount), "nano_usd": amount}
 
 
-def job(found: Job) -> dict[str, Any]:
+def job(found: Job) -> schemas.Job:
     ended = found.outcome is not None
     used = _usage(found)
     return {
@@ -57,7 +71,7 @@ def job(found: Job) -> dict[str, Any]:
         "output_text": output_text(found.endpoint, found.response_body),
         "response": _response(found, found.response_body),
         "error": _error(found),
-        "usage": used and used | {"total_tokens": (found.prompt_tokens or 0) + (found.completion_tokens or 0)},
+        "usage": {**used, "total_tokens": used["prompt_tokens"] + used["completion_tokens"]} if used else None,
         "cost": money(found.cost),
         "receipt": _receipt(found),
         "attempts": found.attempts or 0,
@@ -68,7 +82,7 @@ def job(found: Job) -> dict[str, Any]:
     }
 
 
-def _response(found: Job | Row, body: bytes | None) -> dict[str, Any] | None:
+def _response(found: Job | Row, body: bytes | None) -> schemas.ProviderAnswer | None:
     if found.status_code is None:
         return None
     return {"status_code": found.status_code, "request_id": found.request_id, "body": _answer(body)}
@@ -89,12 +103,12 @@ def _answer(body: bytes | None) -> Any:
         return body.decode("utf-8", "replace")
 
 
-def _error(found: Job | Row) -> dict[str, Any] | None:
+def _error(found: Job | Row) -> schemas.JobError | None:
     return {"code": found.error_code, "message": found.error_message} if found.error_code else None
 
 
-def _usage(found: Job | Row) -> dict[str, Any] | None:
-    if found.prompt_tokens is None:
+def _usage(found: Job | Row) -> schemas.RowUsage | None:
+    if found.prompt_tokens is None or found.cached_tokens is None or found.completion_tokens is None:
         return None
     return {
         "prompt_tokens": found.prompt_tokens,
@@ -103,9 +117,9 @@ def _usage(found: Job | Row) -> dict[str, Any] | None:
     }
 
 
-def _receipt(found: Job | Row) -> dict[str, Any] | None:
+def _receipt(found: Job | Row) -> schemas.Receipt | None:
     """What was counted and charged for it, None where nothing was; prices are dollars for a million tokens."""
-    if found.prompt_tokens is None or found.completion_tokens is None:
+    if found.prompt_tokens is None or found.cached_tokens is None or found.completion_tokens is None:
         return None
     return {
         "model": found.model,
@@ -120,15 +134,18 @@ def _receipt(found: Job | Row) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=1024)
-def _unit_prices(prompt: int | None, cached: int | None, completion: int | None) -> dict[str, str] | None:
+def _unit_prices(prompt: int | None, cached: int | None, completion: int | None) -> schemas.UnitPrices | None:
     """Remembered, because the rows of a batch have few."""
     if prompt is None or cached is None or completion is None:
         return None
-    prices = {"prompt": prompt, "cached": cached, "completion": completion}
-    return {name: format_nano_dollars(price) for name, price in prices.items()}
+    return {
+        "prompt": format_nano_dollars(prompt),
+        "cached": format_nano_dollars(cached),
+        "completion": format_nano_dollars(completion),
+    }
 
 
-def row(endpoint: str, found: Row) -> dict[str, Any]:
+def row(endpoint: str, found: Row) -> schemas.RowOutcome:
     """A row of a batch with its outcome."""
     return {
         "custom_id": found.custom_id,
@@ -142,11 +159,11 @@ def row(endpoint: str, found: Row) -> dict[str, Any]:
     }
 
 
-def listed_row(batch: Batch, found: Row) -> dict[str, Any]:
-    return {"id": row_id(batch.id, found.seq), "object": "batch.result"} | row(batch.endpoint, found)
+def listed_row(batch: Batch, found: Row) -> schemas.Row:
+    return {"id": row_id(batch.id, found.seq), "object": "batch.result", **row(batch.endpoint, found)}
 
 
-def file(found: File) -> dict[str, Any]:
+def file(found: File) -> schemas.File:
     return {
         "id": found.shown_id,
         "object": "file",
@@ -159,7 +176,7 @@ def file(found: File) -> dict[str, Any]:
     }
 
 
-def api_key(found: Key) -> dict[str, Any]:
+def api_key(found: Key) -> account_schemas.ApiKey:
     return {
         "id": found.shown_id,
         "object": "api_key",
@@ -175,46 +192,48 @@ def api_key(found: Key) -> dict[str, Any]:
     }
 
 
-def model(found: Model) -> dict[str, Any]:
+def model(found: Model) -> schemas.Model:
     return {"id": found.id, "object": "model", "created": found.created, "owned_by": found.owned_by}
 
 
-def usage_totals(caller: Caller, found: Totals) -> dict[str, Any]:
-    spans = {
-        "billing_period": (caller.period_start, caller.period_end, found.billing_period),
-        "last_24_hours": (found.day_ago, None, found.last_24_hours),
-        "all_time": (None, None, found.all_time),
-    }
-    return {"object": "usage"} | {
-        name: {"start_time": unix(start), "end_time": unix(end)} | _sums(sums)
-        for name, (start, end, sums) in spans.items()
+def usage_totals(caller: Caller, found: Totals) -> account_schemas.Usage:
+    return {
+        "object": "usage",
+        "billing_period": _span(caller.period_start, caller.period_end, found.billing_period),
+        "last_24_hours": _span(found.day_ago, None, found.last_24_hours),
+        "all_time": _span(None, None, found.all_time),
     }
 
 
-def usage_page(receipts: Receipts, groups: Sequence[Group], found: Page) -> dict[str, Any]:
+def _span(start: datetime | None, end: datetime | None, sums: Sums) -> account_schemas.UsageSpan:
+    return {"start_time": unix(start), "end_time": unix(end), **_sums(sums)}
+
+
+def usage_page(receipts: Receipts, groups: Sequence[Group], found: Page) -> account_schemas.UsagePage:
     return {
         "object": "list",
         "start_time": unix(receipts.start),
         "end_time": unix(receipts.end),
         "group_by": list(groups),
         "total": _sums(found.total),
-        "data": [{"object": "usage.bucket"} | _alike(bucket) | _sums(bucket.sums) for bucket in found.buckets],
+        "data": [{"object": "usage.bucket", **_alike(bucket), **_sums(bucket.sums)} for bucket in found.buckets],
         "has_more": found.next_page is not None,
         "next_page": found.next_page,
     }
 
 
-def _alike(bucket: Bucket) -> dict[str, Any]:
-    return {
+def _alike(bucket: Bucket) -> account_schemas.UsageAlike:
+    shown = {
         group: ids.show(SHOWN_PREFIXES[group], key) if isinstance(key, UUID) else key
         for group, key in bucket.alike.items()
     }
+    return cast(account_schemas.UsageAlike, shown)
 
 
 SHOWN_PREFIXES: dict[Group, ids.Prefix] = {"api_key_id": "key_", "batch_id": "batch_"}
 
 
-def _sums(found: Sums) -> dict[str, Any]:
+def _sums(found: Sums) -> account_schemas.UsageSums:
     return {
         "requests": found.requests,
         "requests_without_price": found.unpriced,
@@ -226,7 +245,7 @@ def _sums(found: Sums) -> dict[str, Any]:
     }
 
 
-def limits(caller: Caller, found: Taken) -> dict[str, Any]:
+def limits(caller: Caller, found: Taken) -> account_schemas.Limits:
     plan, resets_at = caller.limits, unix(caller.period_end)
     return {
         "object": "limits",
@@ -256,7 +275,9 @@ def limits(caller: Caller, found: Taken) -> dict[str, Any]:
             "hard_cap": money(caller.hard_cap),
             "used": money(found.cost_used),
             "reserved": money(found.cost_reserved),
-            "remaining": money(_left(caller.hard_cap, found.cost_used + found.cost_reserved)),
+            "remaining": money(_left(caller.hard_cap, found.cost_used + found.cost_reserved))
+            if caller.hard_cap is not None
+            else None,
             "resets_at": resets_at,
         },
         # All of the plan's, with the account's own in their place: also those that nothing is taken of.
@@ -264,7 +285,7 @@ def limits(caller: Caller, found: Taken) -> dict[str, Any]:
     }
 
 
-def _request_limits(plan: Plan) -> dict[str, Any]:
+def _request_limits(plan: Plan) -> account_schemas.RequestLimits:
     """What is left of these is told by the RateLimit headers, of this answer too."""
     return {
         "key": {"per_minute": plan.key_requests_per_minute, "per_day": plan.key_requests_per_day},
@@ -272,16 +293,16 @@ def _request_limits(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _left(limit: int | None, taken: int) -> int | None:
-    """None where there is no limit. What was held by a bound may turn out to be a little more."""
-    return None if limit is None else max(0, limit - taken)
+def _left(limit: int, taken: int) -> int:
+    """What was held by a bound may turn out to be a little more."""
+    return max(0, limit - taken)
 
 
 # A batch whose time is over delivers what finished: clients of the Batch API know that as finalizing.
 SHOWN_STATES = {"expiring": "finalizing"}
 
 
-def batch(found: Batch) -> dict[str, Any]:
+def batch(found: Batch) -> schemas.Batch:
     ended = unix(found.ended_at)
     # Clients take a missing file id for "nothing there": no output once the batch has ended without any.
     has_output = found.succeeded > 0 or found.ended_at is None
@@ -336,11 +357,11 @@ def batch(found: Batch) -> dict[str, Any]:
     }
 
 
-def line_errors(shown: Sequence[dict[str, Any]], total: int, counts: dict[str, int] | None) -> dict[str, Any]:
+def line_errors(shown: Sequence[Any], total: int, counts: dict[str, int] | None) -> schemas.LineErrors:
     return {"object": "list", "data": list(shown), "total": total, "counts": counts or {}}
 
 
-def estimate(found: Estimate, plan: Plan) -> dict[str, Any]:
+def estimate(found: Estimate, plan: Plan) -> schemas.BatchEstimate:
     refused = bool(found.error_counts)
     shares = found.models.values()
     priced = [share for share in shares if share.min_cost is not None]
@@ -381,7 +402,7 @@ def estimate(found: Estimate, plan: Plan) -> dict[str, Any]:
     }
 
 
-def page(found: Sequence[T], limit: int, render: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+def page(found: Sequence[T], limit: int, render: Callable[[T], ShownT]) -> schemas.Page[ShownT]:
     """A list's page. One more than `limit` was asked for, which tells whether there is another page."""
     data = [render(item) for item in found[:limit]]
     return {

@@ -41,8 +41,8 @@ def _storable(filename: str) -> str:
 
 
 def fields(json_fields: Collection[str]) -> dict[str, Any]:
-    """The other fields of the form. A form's fields are text; these are read as JSON, and one that is none is left for
-    the form to name. Raises InvalidRequest for a field that is there twice."""
+    """The other fields of the form. A form's fields are text; these are read as JSON, and one that is none, or null, is
+    left for the form to name. Raises InvalidRequest for a field that is there twice."""
     found: dict[str, Any] = {}
     for name, values in request.form.lists():
         if len(values) > 1:
@@ -53,6 +53,7 @@ def fields(json_fields: Collection[str]) -> dict[str, Any]:
 
 def _json_or_text(value: str) -> Any:
     try:
-        return json_text.loads(value)
+        found = json_text.loads(value)
     except ValueError:
         return value
+    return value if found is None else found

@@ -186,4 +186,4 @@ def test_another_accounts_ids_are_found_nowhere(web: WebClient, database: psycop
     assert other.get("/v1/files").get_json()["data"] == []
     own = work.requests(other.caller, [work.request(0)])
     foreign = f"batch_req_{ended.hex}_0"
-    refused(other.get(f"/v1/batches/{ids.show('batch_', own)}/results", after=foreign), 400)
+    refused(other.get(f"/v1/batches/{ids.show('batch_', own)}/results", after=foreign), 404)

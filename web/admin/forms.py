@@ -1,14 +1,12 @@
 """What an operator's requests may say."""
 
 from typing import Annotated
-from uuid import UUID
 
-from flask import request
 from pydantic import Field
 
-from common import accounts, ids
 from common.accounts import Changes
-from web.forms import Dollars, Form, JsonObject, Name, Text
+from web.fields import Dollars, JsonObject, Name, Text
+from web.forms import Form
 
 MAX_REASON_CHARACTERS = 500
 
@@ -62,9 +60,3 @@ class ChangePlatform(Form):
     """What all calls of a calendar month may cost together; null for no cap."""
 
     hard_cap: Dollars | None
-
-
-def wanted_account() -> UUID | None:
-    """The account that `account_id` of the query names, where it names one. Raises NotFound."""
-    shown = request.args.get("account_id")
-    return None if shown is None else accounts.get(ids.parse("acct_", shown)).id

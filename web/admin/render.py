@@ -1,16 +1,15 @@
 """How what operators see looks in JSON."""
 
-from typing import Any
-
 from common import ids
 from common.accounts import Account
 from common.audit import Entry
 from common.backlog import Depth, PausedBatch
 from common.platform import Platform
+from web.admin import schemas
 from web.render import money, precise, unix
 
 
-def account(found: Account) -> dict[str, Any]:
+def account(found: Account) -> schemas.Account:
     return {
         "id": found.shown_id,
         "object": "admin.account",
@@ -25,7 +24,7 @@ def account(found: Account) -> dict[str, Any]:
     }
 
 
-def platform(found: Platform) -> dict[str, Any]:
+def platform(found: Platform) -> schemas.Platform:
     return {
         "object": "admin.platform",
         "status": "running" if found.stopped_at is None else "stopped",
@@ -37,7 +36,7 @@ def platform(found: Platform) -> dict[str, Any]:
     }
 
 
-def depth(found: Depth, tickets: int | None) -> dict[str, Any]:
+def depth(found: Depth, tickets: int | None) -> schemas.Depth:
     return {
         "plan": found.plan,
         "pending_rows": found.pending_rows,
@@ -47,7 +46,7 @@ def depth(found: Depth, tickets: int | None) -> dict[str, Any]:
     }
 
 
-def paused_batch(found: PausedBatch) -> dict[str, Any]:
+def paused_batch(found: PausedBatch) -> schemas.PausedBatch:
     return {
         "id": found.shown_id,
         "object": "admin.paused_batch",
@@ -60,7 +59,7 @@ def paused_batch(found: PausedBatch) -> dict[str, Any]:
     }
 
 
-def audit_entry(found: Entry) -> dict[str, Any]:
+def audit_entry(found: Entry) -> schemas.AuditEntry:
     return {
         "id": found.shown_id,
         "object": "admin.audit_entry",
