@@ -97,18 +97,26 @@ class Period(TypedDict):
     end_time: UnixSeconds
 
 
-class Rate(TypedDict):
-    """How many requests may come."""
+class RequestWindow(TypedDict):
+    """How many requests may come in a time, how many still may, and when the oldest that counts goes."""
 
-    per_minute: Count
-    per_day: Count
+    limit: Count
+    remaining: Count
+    more_in_seconds: Count
+
+
+class RequestWindows(TypedDict):
+    """The two times that are counted in."""
+
+    per_minute: RequestWindow
+    per_day: RequestWindow
 
 
 class RequestLimits(TypedDict):
     """How many requests may come by this key, and by all keys of the account together."""
 
-    key: Rate
-    account: Rate
+    key: RequestWindows
+    account: RequestWindows
 
 
 class TokenLimit(TypedDict):

@@ -21,10 +21,8 @@ from common.plans import Plan
 from common.settings import settings
 from web import shared_windows
 from web.shared_windows import SharedWindows
-from web.windows import Left, Window, window
+from web.windows import DAY, MINUTE, Left, Window, window
 
-MINUTE = 60
-DAY = 86_400
 WHOSE = {
     "key": "for one API key",
     "account": "for all keys of this account together",
@@ -51,6 +49,12 @@ def current() -> "RateLimits":
     """The rate limits of this app."""
     limits: RateLimits = current_app.extensions["rate_limits"]
     return limits
+
+
+def left() -> list[Left]:
+    """What the limits that this request was counted in have left."""
+    found: list[Left] = g.rate_limits
+    return found
 
 
 class RateLimits(Limiter):

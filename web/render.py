@@ -1,5 +1,6 @@
 """How things look in the API's JSON."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -23,6 +24,7 @@ from common.plans import Plan
 from common.results import Row, row_id
 from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
 from web import account_schemas, schemas
+from web.windows import DAY, MINUTE, Left
 
 T = TypeVar("T")
 ShownT = TypeVar("ShownT", bound=Mapping[str, Any])
@@ -245,13 +247,13 @@ def _sums(found: Sums) -> account_schemas.UsageSums:
     }
 
 
-def limits(caller: Caller, found: Taken) -> account_schemas.Limits:
+def limits(caller: Caller, found: Taken, requests: Sequence[Left]) -> account_schemas.Limits:
     plan, resets_at = caller.limits, unix(caller.period_end)
     return {
         "object": "limits",
         "plan": caller.plan,
         "billing_period": {"start_time": unix(caller.period_start), "end_time": resets_at},
-        "requests": _request_limits(plan),
+        "requests": _request_limits(requests),
         "tokens": {
             "limit": plan.tokens_per_month,
             "used": found.used,
@@ -285,12 +287,18 @@ def limits(caller: Caller, found: Taken) -> account_schemas.Limits:
     }
 
 
-def _request_limits(plan: Plan) -> account_schemas.RequestLimits:
-    """What is left of these is told by the RateLimit headers, of this answer too."""
-    return {
-        "key": {"per_minute": plan.key_requests_per_minute, "per_day": plan.key_requests_per_day},
-        "account": {"per_minute": plan.requests_per_minute, "per_day": plan.requests_per_day},
-    }
+def _request_limits(requests: Sequence[Left]) -> account_schemas.RequestLimits:
+    """Those of the key and of its account."""
+    shown = {(left.window.whose, left.window.seconds): left for left in requests}
+    return {"key": _windows(shown, "key"), "account": _windows(shown, "account")}
+
+
+def _windows(shown: Mapping[tuple[str, int], Left], whose: str) -> account_schemas.RequestWindows:
+    return {"per_minute": _window(shown[whose, MINUTE]), "per_day": _window(shown[whose, DAY])}
+
+
+def _window(left: Left) -> account_schemas.RequestWindow:
+    return {"limit": left.window.limit, "remaining": left.remaining, "more_in_seconds": math.ceil(left.seconds)}
 
 
 def _left(limit: int, taken: int) -> int:

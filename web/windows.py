@@ -11,6 +11,8 @@ from typing import NamedTuple
 PARTS = 60
 PARTS_KEPT = 61
 MAX_LOCAL_WINDOWS = 50_000
+MINUTE = 60
+DAY = 86_400
 
 
 class Window(NamedTuple):
