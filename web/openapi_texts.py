@@ -81,6 +81,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "Prefer": {
         "description": "`wait=N` holds the answer until the job has ended, up to N seconds (1 to 60).",
         "schema": {"type": "string"},
-        "example": "wait=10",
+        "example": "wait=5",
     },
 }
