@@ -76,7 +76,15 @@ def as_owner() -> Iterator[Connection]:
 
 
 def read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """The one row of a read of the web role, in one trip to the database: around it there is no transaction."""
+    """The one row of a read of the web role, in one trip to the database: around it there is no transaction. A
+    connection that the server has closed meanwhile is found out here, and another is taken."""
+    try:
+        return _read_one(statement, parameters)
+    except _Lost:
+        return _read_one(statement, parameters)
+
+
+def _read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     with _driver() as connection:
         connection.autocommit = True
         row = connection.execute(statement, parameters).fetchone()
@@ -101,6 +109,10 @@ def write_as_account(
         return cursor.fetchone()
 
 
+class _Lost(OperationalError):
+    """A connection that was there failed."""
+
+
 @contextmanager
 def _driver() -> Iterator[PsycopgConnection]:
     """The driver's own connection, from the pool of the web role: for what every request does, where SQLAlchemy would
@@ -116,7 +128,7 @@ def _driver() -> Iterator[PsycopgConnection]:
         # Nobody knows in which state it is. As SQLAlchemy does, the others go too: they lead to the same server.
         pooled.invalidate(error)
         web_engine().dispose()
-        raise OperationalError("a statement of every request", None, error) from error
+        raise _Lost("a statement of every request", None, error) from error
     except BaseException as error:
         pooled.invalidate(error)
         raise

@@ -279,7 +279,7 @@ def test_a_format_that_does_not_exist_is_refused(customer: Customer) -> None:
     for form in ("xml", "", "CSV", "\0"):
         error = refusal(customer.get(f"/v1/batches/{batch_id}/results", format=form), 400)
         assert error["param"] == "format"
-        assert "csv, jsonl" in error["message"]
+        assert "'csv' or 'jsonl'" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_when_the_database_goes_away_all_of_them_hear_of_it_and_the_next_is_stor
     caller = work.caller()
     submit(caller)
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'batchyard_web'"
+    kill += " AND datname = current_database()"
     with ThreadPoolExecutor(AT_ONCE) as threads:
         with psycopg.connect(settings().database_url) as holder:
             holder.execute("SELECT 1 FROM quotas FOR UPDATE")
