@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from common import json_text
 from common.batches import DEFAULT_WINDOW
-from common.endpoints import MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
+from common.endpoints import CHAT, MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
 from common.errors import InvalidRequest, TooLarge
 from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.plans import MOST_OUTPUT_TOKENS
@@ -30,6 +30,7 @@ from web.fields import (
 
 FormT = TypeVar("FormT", bound=BaseModel)
 MAX_TEMPLATE_CHARACTERS = 100_000
+EXAMPLE_BODY: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello."}]}
 # What common.batches.window takes: from 1h to 168h, and from 1d to 7d.
 WINDOW = "^(([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h|[1-7]d)$"
 OUTPUT_TOKENS = Field(ge=1, le=MOST_OUTPUT_TOKENS)
@@ -63,6 +64,8 @@ OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata", "max_cost"})
 
 class ShortJob(Sampling):
     """A job as a model and a prompt."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "gpt-4o-mini", "prompt": "Say hello."}]})
 
     model: Model
     prompt: NotBlank
@@ -160,7 +163,8 @@ class CreateBatch(Form):
             "oneOf": [
                 {"required": ["input_file_id"], "properties": {"input_file_id": {"type": "string"}}},
                 {"required": ["requests"], "properties": {"requests": {"type": "array"}}},
-            ]
+            ],
+            "examples": [{"endpoint": CHAT, "requests": [{"custom_id": "one", "body": EXAMPLE_BODY}]}],
         }
     )
 
@@ -200,6 +204,8 @@ Scope = Literal["jobs", "batches", "files", "webhooks", "usage", "keys", "admin"
 
 class CreateKey(Expiring):
     """A key to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly", "scopes": ["jobs", "batches"]}]})
 
     name: Name
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]

@@ -84,7 +84,7 @@ def _operation(rule: Rule, method: str, view: View, found: "Shapes") -> Json:
         *({"$ref": f"#/components/parameters/{name}"} for name in (*said.headers, *((HEADER,) if repeatable else ()))),
     ]
     body = _body(said, found)
-    errors = sorted(_errors(said, rule, scope) | ({400, 409, 422} if repeatable else set()))
+    errors = sorted(_errors(said, rule, scope) | ({400, 409, 413, 415, 422} if repeatable else set()))
     headers = (*(RATE_HEADERS if scope is not None else ()), *(("Idempotency-Replayed",) if repeatable else ()))
     shown = {
         "operationId": re.sub(r"\W", "_", rule.endpoint),
