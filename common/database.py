@@ -29,20 +29,24 @@ _GIVE_UP = {
 }
 
 
+STATEMENTS_AT_ONCE = 8
+
+
 def sqlalchemy_url(url: str) -> str:
     """The same URL, naming the driver."""
     return "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
-def _engine(url: str, pool_size: int) -> Engine:
+def _engine(url: str, pool_size: int, max_overflow: int = 4, **options: Any) -> Engine:
     return create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
-        max_overflow=4,
+        max_overflow=max_overflow,
         pool_use_lifo=True,
         # Errors are logged, and what was being written is the customer's.
         hide_parameters=True,
         connect_args={"application_name": "batchyard"} | _GIVE_UP,
+        **options,
     )
 
 
@@ -54,6 +58,12 @@ def owner_engine() -> Engine:
 @lru_cache(maxsize=1)
 def web_engine() -> Engine:
     return _engine(settings().web_database_url, pool_size=settings().web_threads)
+
+
+@lru_cache(maxsize=1)
+def _statements() -> Engine:
+    """The web role's connections for statements of which each is a transaction by itself. Few, for they are short."""
+    return _engine(settings().web_database_url, pool_size=STATEMENTS_AT_ONCE, max_overflow=0, pool_reset_on_return=None)
 
 
 @contextmanager
@@ -79,34 +89,27 @@ def read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[A
     """The one row of a read of the web role, in one trip to the database: around it there is no transaction. A
     connection that the server has closed meanwhile is found out here, and another is taken."""
     try:
-        return _read_one(statement, parameters)
+        return _run(statement, parameters)
     except _Lost:
-        return _read_one(statement, parameters)
+        return _run(statement, parameters)
 
 
-def _read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def _run(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     with _driver() as connection:
-        connection.autocommit = True
-        row = connection.execute(statement, parameters).fetchone()
-        connection.autocommit = False
-        return row
+        if not connection.autocommit:
+            # It is new.
+            connection.autocommit = True
+        return connection.execute(statement, parameters).fetchone()
 
 
-def write_as_account(
-    account_id: UUID, statement: LiteralString, parameters: Mapping[str, Any]
-) -> tuple[Any, ...] | None:
-    """The row that one statement gives, in a transaction as as_account makes it, but in one trip to the database."""
+def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The row of a statement that is a transaction of the web role by itself, and says in it whose rows it sees."""
     whole = together.current()
     if whole is not None:
         with whole.part() as part:
             found = part.exec_driver_sql(statement, dict(parameters)).one_or_none()
             return tuple(found) if found is not None else None
-    with _driver() as connection:
-        with connection.pipeline():
-            connection.execute(SET_ACCOUNT, {"account_id": str(account_id)})
-            cursor = connection.execute(statement, parameters)
-            connection.commit()
-        return cursor.fetchone()
+    return _run(statement, parameters)
 
 
 class _Lost(OperationalError):
@@ -115,10 +118,9 @@ class _Lost(OperationalError):
 
 @contextmanager
 def _driver() -> Iterator[PsycopgConnection]:
-    """The driver's own connection, from the pool of the web role: for what every request does, where SQLAlchemy would
-    take longer than PostgreSQL."""
+    """The driver's own connection: for what every request does, where SQLAlchemy would take longer than PostgreSQL."""
     try:
-        pooled = web_engine().raw_connection()
+        pooled = _statements().raw_connection()
     except DriverError as error:
         raise OperationalError("connecting", None, error) from error
     try:
@@ -127,7 +129,7 @@ def _driver() -> Iterator[PsycopgConnection]:
     except DriverError as error:
         # Nobody knows in which state it is. As SQLAlchemy does, the others go too: they lead to the same server.
         pooled.invalidate(error)
-        web_engine().dispose()
+        _statements().dispose()
         raise _Lost("a statement of every request", None, error) from error
     except BaseException as error:
         pooled.invalidate(error)
@@ -149,7 +151,7 @@ def whole_of_owner(first: Callable[[Connection], None]) -> Whole:
 @contextmanager
 def _as_account(account_id: UUID) -> Iterator[Connection]:
     with web_engine().begin() as connection:
-        connection.exec_driver_sql(SET_ACCOUNT, {"account_id": str(account_id)})
+        connection.exec_driver_sql(_SET_ACCOUNT, {"account_id": str(account_id)})
         yield connection
 
 
@@ -157,4 +159,4 @@ def _as_owner() -> AbstractContextManager[Connection]:
     return owner_engine().begin()
 
 
-SET_ACCOUNT: LiteralString = "SELECT set_config('batchyard.account_id', %(account_id)s, true)"
+_SET_ACCOUNT = "SELECT set_config('batchyard.account_id', %(account_id)s, true)"

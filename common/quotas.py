@@ -8,7 +8,7 @@ writes the result.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -30,7 +30,7 @@ class Allowance:
     hard_cap: int | None
 
     def parameters(self, tokens: int, cost: int) -> dict[str, Any]:
-        """What RESERVE is run with."""
+        """What the admission of so much is asked for with."""
         return {
             "account_id": self.account_id,
             "period_start": self.period_start,
@@ -56,9 +56,9 @@ class Change:
 def reserve(connection: Connection, allowance: Allowance, tokens: int, cost: int) -> None:
     """Holds tokens and money. Raises QuotaExceeded, saying which limit has no room and when it will."""
     parameters = allowance.parameters(tokens, cost)
-    if connection.exec_driver_sql(RESERVE, parameters).rowcount == 0:
+    if not connection.execute(_HOLD, parameters).scalar_one():
         ensure(connection, allowance)
-        if connection.exec_driver_sql(RESERVE, parameters).rowcount == 0:
+        if not connection.execute(_HOLD, parameters).scalar_one():
             raise refusal(connection, allowance, tokens, cost)
 
 
@@ -99,12 +99,15 @@ def refusal(connection: Connection, allowance: Allowance, tokens: int, cost: int
 
 def refused_by(allowance: Allowance, tokens: int, cost: int) -> str | None:
     """The code of the limit that has no room for that much now; nothing is held."""
-    parameters = allowance.parameters(tokens, cost)
     with as_account(allowance.account_id) as connection:
-        ensure(connection, allowance)
-        if connection.exec_driver_sql(_FITS, parameters).scalar_one():
-            return None
-        return refusal(connection, allowance, tokens, cost).code
+        found = connection.begin_nested()
+        try:
+            reserve(connection, allowance, tokens, cost)
+        except QuotaExceeded as refused:
+            return refused.code
+        finally:
+            found.rollback()
+    return None
 
 
 def release(connection: Connection, account_id: UUID, period_start: datetime, tokens: int, cost: int) -> None:
@@ -130,25 +133,10 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
     return [row.account_id for row in connection.execute(_SETTLE, parameters) if row.capped]
 
 
-_HAS_ROOM: LiteralString = """
-    q.used + q.reserved + %(tokens)s::bigint <= %(tokens_per_month)s::bigint
-    AND (%(hard_cap)s::bigint IS NULL OR q.cost_used + q.cost_reserved + %(cost)s::bigint <= %(hard_cap)s::bigint)
-    AND %(tokens)s::bigint + q.reserved + (
-        SELECT coalesce(sum(o.reserved), 0) FROM quotas o
-        WHERE o.account_id = q.account_id AND o.period_start <> q.period_start AND o.reserved > 0
-    ) <= %(max_queued_tokens)s::bigint
-"""
-
-# Only the row of the current period ever grows, so that what others hold can be read without a lock.
-RESERVE: LiteralString = f"""
-    UPDATE quotas q
-    SET reserved = q.reserved + %(tokens)s::bigint, cost_reserved = q.cost_reserved + %(cost)s::bigint
-    WHERE q.account_id = %(account_id)s AND q.period_start = %(period_start)s AND {_HAS_ROOM}
-"""
-
-_FITS = f"""
-    SELECT {_HAS_ROOM} FROM quotas q WHERE q.account_id = %(account_id)s AND q.period_start = %(period_start)s
-"""
+_HOLD = text("""
+    SELECT hold(:account_id, :period_start, :tokens, :cost, :tokens_per_month, :max_queued_tokens,
+        CAST(:hard_cap AS bigint))
+""")
 
 _INSERT = text("""
     INSERT INTO quotas (account_id, period_start, period_end) VALUES (:account_id, :period_start, :period_end)

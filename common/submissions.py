@@ -15,9 +15,9 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from common import quotas, together
-from common.database import as_account, write_as_account
+from common.database import as_account, write_one
 from common.errors import QuotaExceeded
-from common.quotas import RESERVE, Allowance
+from common.quotas import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,14 @@ def _store(submissions: Sequence[Submission], allowance: Allowance) -> list[_Out
 
 
 def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime | None:
-    tokens, cost = sum(job.tokens for job in submissions), sum(job.cost for job in submissions)
-    parameters: dict[str, Any] = allowance.parameters(tokens, cost) | {
-        "plan": allowance.limits.name,
+    limits = allowance.limits
+    parameters: dict[str, Any] = {
+        "account_id": allowance.account_id,
+        "period_start": allowance.period_start,
+        "tokens_per_month": limits.tokens_per_month,
+        "max_queued_tokens": limits.max_queued_tokens,
+        "hard_cap": allowance.hard_cap,
+        "plan": limits.name,
         "ids": [job.id for job in submissions],
         "api_key_ids": [job.api_key_id for job in submissions],
         "endpoints": [job.endpoint for job in submissions],
@@ -129,29 +134,16 @@ def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime
         "metadatas": [job.metadata for job in submissions],
         "custom_ids": [job.custom_id for job in submissions],
         "bodies": [job.body for job in submissions],
-        "row_tokens": [job.tokens for job in submissions],
-        "row_costs": [job.cost for job in submissions],
+        "job_tokens": [job.tokens for job in submissions],
+        "job_costs": [job.cost for job in submissions],
     }
-    row = write_as_account(allowance.account_id, _INSERT, parameters)
+    row = write_one(_INSERT, parameters)
     return row[0] if row is not None else None
 
 
-# Held first, for without room nothing is stored.
-_INSERT: LiteralString = f"""
-    WITH wanted AS (
-        SELECT * FROM unnest(%(ids)s::uuid[], %(api_key_ids)s::uuid[], %(endpoints)s::text[], %(models)s::text[],
-            %(metadatas)s::text[], %(custom_ids)s::text[], %(bodies)s::bytea[], %(row_tokens)s::int[],
-            %(row_costs)s::bigint[])
-            AS w (id, api_key_id, endpoint, model, metadata, custom_id, body, tokens, cost)
-    ), held AS ({RESERVE} RETURNING 1), batch AS (
-        INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
-            in_progress_at, period_start, reserved_tokens, reserved_cost)
-        SELECT id, %(account_id)s, api_key_id, %(plan)s, 'single', endpoint, model, metadata::jsonb, 'in_progress', 1,
-            now(), %(period_start)s, tokens, cost
-        FROM wanted, held RETURNING created_at
-    ), job AS (
-        INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
-        SELECT id, 0, %(account_id)s, tokens, cost, custom_id, body FROM wanted, held
-    )
-    SELECT created_at FROM batch LIMIT 1
+_INSERT: LiteralString = """
+    SELECT store_single_jobs(%(account_id)s, %(period_start)s, %(tokens_per_month)s::bigint,
+        %(max_queued_tokens)s::bigint, %(hard_cap)s::bigint, %(plan)s, %(ids)s::uuid[], %(api_key_ids)s::uuid[],
+        %(endpoints)s::text[], %(models)s::text[], %(metadatas)s::text[], %(custom_ids)s::text[], %(bodies)s::bytea[],
+        %(job_tokens)s::int[], %(job_costs)s::bigint[])
 """

@@ -28,7 +28,7 @@ def process_settings(env: Mapping[str, str]) -> Iterator[None]:
 def _forget() -> None:
     if key_uses.gathered.cache_info().currsize:
         key_uses.gathered().close()
-    for engine in (database.owner_engine, database.web_engine):
+    for engine in (database.owner_engine, database.web_engine, database._statements):
         if engine.cache_info().currsize:
             engine().dispose()
     if queue.redis.cache_info().currsize:

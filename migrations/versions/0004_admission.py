@@ -10,6 +10,7 @@ def upgrade() -> None:
     op.execute(ACCOUNTS)
     op.execute(KEYS)
     op.execute(RESERVATIONS)
+    op.execute(SINGLE_JOBS)
     op.execute(PLATFORM)
     op.execute(AUDIT)
     op.execute(IDEMPOTENCY)
@@ -129,6 +130,55 @@ ALTER TABLE claims ALTER COLUMN account_id SET NOT NULL;
 CREATE INDEX claims_running ON claims (account_id) WHERE state = 'leased';
 ALTER TABLE claims ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON claims USING (account_id = (SELECT current_account()));
+"""
+
+# Admission is asked for with every single job, so that it is one statement for the web. It runs with the web's rights,
+# as the account that it names.
+SINGLE_JOBS = """
+-- Whether an account has room for so much, in its period: then it is held. Only the row of the current period ever
+-- grows, so that what is held in the others can be read without a lock.
+CREATE FUNCTION hold(wanted_account uuid, wanted_period timestamptz, wanted_tokens bigint, wanted_cost bigint,
+    tokens_per_month bigint, max_queued_tokens bigint, hard_cap bigint) RETURNS boolean
+LANGUAGE plpgsql AS
+$$
+BEGIN
+    UPDATE quotas q SET reserved = q.reserved + wanted_tokens, cost_reserved = q.cost_reserved + wanted_cost
+    WHERE q.account_id = wanted_account AND q.period_start = wanted_period
+        AND q.used + q.reserved + wanted_tokens <= tokens_per_month
+        AND (hard_cap IS NULL OR q.cost_used + q.cost_reserved + wanted_cost <= hard_cap)
+        AND q.reserved + wanted_tokens + (
+            SELECT coalesce(sum(o.reserved), 0) FROM quotas o
+            WHERE o.account_id = wanted_account AND o.period_start <> wanted_period AND o.reserved > 0
+        ) <= max_queued_tokens;
+    RETURN FOUND;
+END
+$$;
+
+-- Stores single jobs with what they may use held, all of them or none. Returns when, or null where there is no room.
+CREATE FUNCTION store_single_jobs(wanted_account uuid, wanted_period timestamptz, tokens_per_month bigint,
+    max_queued_tokens bigint, hard_cap bigint, wanted_plan text, ids uuid[], api_key_ids uuid[], endpoints text[],
+    models text[], metadatas text[], custom_ids text[], bodies bytea[], job_tokens int[], job_costs bigint[])
+RETURNS timestamptz
+LANGUAGE plpgsql AS
+$$
+BEGIN
+    PERFORM set_config('batchyard.account_id', wanted_account::text, true);
+    IF NOT hold(wanted_account, wanted_period, (SELECT sum(t) FROM unnest(job_tokens) t)::bigint,
+                (SELECT sum(c) FROM unnest(job_costs) c)::bigint, tokens_per_month, max_queued_tokens, hard_cap) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
+        in_progress_at, period_start, reserved_tokens, reserved_cost)
+    SELECT w.id, wanted_account, w.api_key_id, wanted_plan, 'single', w.endpoint, w.model, w.metadata::jsonb,
+        'in_progress', 1, now(), wanted_period, w.tokens, w.cost
+    FROM unnest(ids, api_key_ids, endpoints, models, metadatas, job_tokens, job_costs)
+        AS w (id, api_key_id, endpoint, model, metadata, tokens, cost);
+    INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
+    SELECT w.id, 0, wanted_account, w.tokens, w.cost, w.custom_id, w.body
+    FROM unnest(ids, job_tokens, job_costs, custom_ids, bodies) AS w (id, tokens, cost, custom_id, body);
+    RETURN now();
+END
+$$;
 """
 
 PLATFORM = """
