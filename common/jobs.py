@@ -71,8 +71,8 @@ class Job:
 
 def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None) -> Job:
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
-    accepted once this returns; `queue.announce_work` then wakes a worker. Raises InvalidRequest for bounds that cannot
-    be, and QuotaExceeded."""
+    accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be, and
+    QuotaExceeded."""
     held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body))
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from common import quotas, together
+from common import queue, quotas, together
 from common.database import as_account, write_one
 from common.errors import QuotaExceeded
 from common.quotas import Allowance
@@ -36,10 +36,11 @@ class Submission:
 
 
 def store(submission: Submission, allowance: Allowance) -> datetime:
-    """Stores a job with what it may use held, and returns when. Raises QuotaExceeded."""
+    """Stores a job with what it may use held, has a worker woken, and returns when. Raises QuotaExceeded."""
     if together.current() is not None:
         # A part of the request's own transaction.
         (outcome,) = _store([submission], allowance)
+        queue.announce_work(allowance.limits.name)
     else:
         outcome = _lines.go(_Waiting(submission), allowance)
     if isinstance(outcome, datetime):
@@ -86,6 +87,8 @@ class _Lines:
             raise
         finally:
             self._next(allowance)
+        # One ticket is as good for all of them.
+        queue.announce_work(allowance.limits.name)
         for waiting, outcome in zip(group[1:], outcomes[1:], strict=True):
             waiting.answer.set_result(outcome)
         return outcomes[0]

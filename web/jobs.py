@@ -64,7 +64,6 @@ def submit() -> tuple[Response, int]:
     endpoint, body, metadata = _read_job(forms.json_object())
     models.check(caller().limits, body["model"])
     job = jobs.submit(caller(), endpoint, body, metadata)
-    queue.announce_work(caller().plan)
     response = jsonify(render.job(job))
     response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
     return response, 202
