@@ -69,11 +69,13 @@ class Job:
         return "in_progress" if self.claimed else "queued"
 
 
-def submit(caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None) -> Job:
+def submit(
+    caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None, prefix: str = "body."
+) -> Job:
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
-    accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be, and
-    QuotaExceeded."""
-    held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body))
+    accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be,
+    named behind `prefix`, and QuotaExceeded."""
+    held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
     encoded = json_text.dumps(metadata).decode() if metadata is not None else None

@@ -117,8 +117,9 @@ def release(connection: Connection, account_id: UUID, period_start: datetime, to
 
 
 def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
-    """Applies what results change, account and period by account and period. Returns the accounts whose spending has
-    reached their hard cap. An account whose spending comes to its soft cap has its event."""
+    """Applies what results change, account and period by account and period, and adds it to what the platform spent.
+    Returns the accounts whose spending has reached their hard cap. An account whose spending comes to its soft cap has
+    its event, and a platform that comes to its cap is stopped."""
     if not changes:
         return []
     keys = sorted(changes)
@@ -130,6 +131,7 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
         connection.execute(_LOCK, parameters)
     for name in ("used", "reserved", "cost_used", "cost_reserved"):
         parameters[name] = [getattr(changes[key], name) for key in keys]
+    parameters["cost"] = sum(parameters["cost_used"])
     return [row.account_id for row in connection.execute(_SETTLE, parameters) if row.capped]
 
 
@@ -185,6 +187,18 @@ _SETTLE = text("""
         SELECT gen_random_uuid(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
             'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
         FROM settled WHERE warned
+    ), spent AS (
+        -- A month begins anew with its first receipt. Whoever stopped the platform before, and why, stays.
+        UPDATE platform p SET (month, spent, stopped_at, stopped_reason) = (
+            SELECT this.month, this.spent,
+                CASE WHEN stops THEN clock_timestamp() ELSE p.stopped_at END,
+                CASE WHEN stops THEN 'spend_cap' ELSE p.stopped_reason END
+            FROM (SELECT date_trunc('month', now(), 'UTC') AS month) AS clock,
+                LATERAL (
+                    SELECT clock.month, CASE WHEN p.month = clock.month THEN p.spent ELSE 0 END + :cost AS spent
+                ) AS this,
+                LATERAL (SELECT p.stopped_at IS NULL AND this.spent >= p.hard_cap AS stops) AS cap
+        ) WHERE :cost > 0
     )
     SELECT account_id, capped FROM settled
 """)

@@ -51,9 +51,9 @@ class Reserver:
         # For the length of one input, so that all of its rows are held at one price.
         self._price = lru_cache(maxsize=1000)(price_of)
 
-    def hold(self, body: dict[str, Any], sent: bytes, param: str = "body") -> Held:
-        """`sent` is the body as JSON. Raises InvalidRequest, naming the field."""
-        output = self._output(body, param)
+    def hold(self, body: dict[str, Any], sent: bytes, prefix: str = "body.") -> Held:
+        """`sent` is the body as JSON. Raises InvalidRequest, naming the field behind `prefix`."""
+        output = self._output(body, prefix)
         if output is None:
             output = self._default_output
             name = self._bounds[0]
@@ -65,10 +65,10 @@ class Reserver:
         if self._answers:
             for name in self._answers:
                 if (answers := body.get(name)) is not None:
-                    output *= self._counted(answers, f"{param}.{name}", MAX_ANSWERS)
-        return Held(sent, *self.bound(body["model"], len(sent), output, param))
+                    output *= self._counted(answers, f"{prefix}{name}", MAX_ANSWERS)
+        return Held(sent, *self.bound(body["model"], len(sent), output, prefix))
 
-    def bound(self, model: str, size: int, output: int, param: str = "body") -> tuple[int, int]:
+    def bound(self, model: str, size: int, output: int, prefix: str = "body.") -> tuple[int, int]:
         """Tokens and cost of a body of `size` bytes whose answers have at most `output` tokens. Raises InvalidRequest
         for one that is too long, or whose cost nobody knows though it has to."""
         prompt = size // BYTES_PER_PROMPT_TOKEN
@@ -76,7 +76,7 @@ class Reserver:
             raise InvalidRequest(
                 f"The body counts as {prompt:,} tokens of prompt, half its bytes; the plan {self._plan} allows "
                 f"{self._max_prompt:,}: shorten it.",
-                param=param,
+                param=prefix.rstrip(".") or "prompt",
                 code="prompt_too_long",
             )
         price: Price | None = self._price(model)
@@ -85,18 +85,18 @@ class Reserver:
                 raise InvalidRequest(
                     f"The price of {model!r} is not known, so that no cap on the cost can hold: leave the cap out, or "
                     "choose another model.",
-                    param=f"{param}.model",
+                    param=f"{prefix}model",
                     code="price_unknown",
                 )
             return prompt + output, 0
         return prompt + output, price.cost(prompt, 0, output)
 
-    def _output(self, body: dict[str, Any], param: str) -> int | None:
+    def _output(self, body: dict[str, Any], prefix: str) -> int | None:
         """The bound of one answer; None where the body sets none."""
         found: int | None = None if self._bounds else 0
         for name in self._bounds:
             if (value := body.get(name)) is not None:
-                found = max(found or 0, self._counted(value, f"{param}.{name}", self._max_output))
+                found = max(found or 0, self._counted(value, f"{prefix}{name}", self._max_output))
         return found
 
     def bounded(self, fields: dict[str, Any]) -> dict[str, Any]:

@@ -61,9 +61,10 @@ def submit() -> tuple[Response, int]:
     """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
     # Looked at here so that one which means nothing is refused before anything is accepted.
     waiting.wanted_seconds(request.headers.get("Prefer"))
-    endpoint, body, metadata = _read_job(forms.json_object())
+    sent = forms.json_object()
+    endpoint, body, metadata = _read_job(sent)
     models.check(caller().limits, body["model"])
-    job = jobs.submit(caller(), endpoint, body, metadata)
+    job = jobs.submit(caller(), endpoint, body, metadata, prefix="body." if "body" in sent else "")
     response = jsonify(render.job(job))
     response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
     return response, 202

@@ -90,9 +90,6 @@ def record(outcomes: Sequence[Outcome]) -> None:
         changes = _count(connection, recorded)
         finish(connection, {outcome.claim.batch_id for outcome in recorded})
         capped = quotas.settle(connection, changes)
-        cost = sum(change.cost_used for change in changes.values())
-        if cost:
-            connection.exec_driver_sql(_SPEND, {"cost": cost})
     for account_id in capped:
         pauses.pause_account(account_id, "spend_cap")
 
@@ -175,25 +172,25 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UU
             batch["completion"] += outcome.usage.completion_tokens
             batch["cost"] += outcome.cost or 0
     batch_ids = sorted(sums)
-    before = connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids}).all()
+    if len(batch_ids) > 1:
+        connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
     columns: dict[str, list[Any]] = {"ids": batch_ids}
     for name in _COUNTED:
         columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
-    connection.exec_driver_sql(_COUNT, columns)
+    rows = connection.exec_driver_sql(_COUNT, columns).all()
     changes: dict[tuple[UUID, datetime], Change] = defaultdict(Change)
-    for row in before:
+    for row in rows:
         if row.period_start is None:
             # It was admitted before there were quotas.
             continue
         counted = sums[row.id]
         change = changes[row.account_id, row.period_start]
         change.used += counted["prompt"] + counted["completion"]
-        change.reserved += min(row.reserved_tokens, counted["held_tokens"])
+        change.reserved += counted["held_tokens"]
         change.cost_used += counted["cost"]
-        # As the statement above leaves it.
-        reserved_cost = max(0, row.reserved_cost - counted["held_cost"])
-        change.cost_reserved += exposure(row.reserved_cost, row.cost, row.max_cost)
-        change.cost_reserved -= exposure(reserved_cost, row.cost + counted["cost"], row.max_cost)
+        # The row is as these outcomes left it.
+        before = exposure(row.reserved_cost + counted["held_cost"], row.cost - counted["cost"], row.max_cost)
+        change.cost_reserved += before - exposure(row.reserved_cost, row.cost, row.max_cost)
     return changes
 
 
@@ -236,10 +233,7 @@ _COUNTED = (
     "prompt", "cached", "completion", "cost", "held_tokens", "held_cost",
 )  # fmt: skip
 
-_LOCK_BATCHES = """
-    SELECT id, account_id, period_start, reserved_tokens, reserved_cost, cost, max_cost FROM batches
-    WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
-"""
+_LOCK_BATCHES = "SELECT 1 FROM batches WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 
 # The rate is an exponentially weighted average over ten seconds; exp() of less than -300 would underflow.
 _COUNT = """
@@ -249,8 +243,7 @@ _COUNT = """
         output_bytes = b.output_bytes + n.output_bytes, error_bytes = b.error_bytes + n.error_bytes,
         prompt_tokens = b.prompt_tokens + n.prompt, cached_tokens = b.cached_tokens + n.cached,
         completion_tokens = b.completion_tokens + n.completion, cost = b.cost + n.cost,
-        reserved_tokens = greatest(0, b.reserved_tokens - n.held_tokens),
-        reserved_cost = greatest(0, b.reserved_cost - n.held_cost),
+        reserved_tokens = b.reserved_tokens - n.held_tokens, reserved_cost = b.reserved_cost - n.held_cost,
         held_back = false,
         rate = b.rate * exp(-least(300, greatest(0,
             coalesce(extract(epoch FROM clock_timestamp() - b.rate_at), 0)) / 10)::double precision)
@@ -262,20 +255,5 @@ _COUNT = """
         AS n (id, succeeded, failed, cancelled, expired, output_bytes, error_bytes, prompt, cached, completion, cost,
             held_tokens, held_cost)
     WHERE b.id = n.id
-"""
-
-# A month's spending begins anew with its first receipt. Whoever stopped the platform before, and why, stays.
-_SPEND = """
-    UPDATE platform SET month = date_trunc('month', now(), 'UTC'),
-        spent = CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s,
-        stopped_at = CASE
-            WHEN stopped_at IS NOT NULL THEN stopped_at
-            WHEN CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s >= hard_cap
-                THEN clock_timestamp()
-        END,
-        stopped_reason = CASE
-            WHEN stopped_at IS NOT NULL THEN stopped_reason
-            WHEN CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END + %(cost)s >= hard_cap
-                THEN 'spend_cap'
-        END
+    RETURNING b.id, b.account_id, b.period_start, b.reserved_cost, b.cost, b.max_cost
 """

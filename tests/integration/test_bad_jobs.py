@@ -81,6 +81,8 @@ def test_a_body_that_is_no_json_object_is_refused(refused: Customer, content: by
         ({"max_tokens": "5"}, "max_tokens"),
         ({"max_tokens": 5.5}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
+        # More than the plan allows.
+        ({"max_tokens": 9_000_000}, "max_tokens"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": 2.1}, "temperature"),
