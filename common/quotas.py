@@ -136,7 +136,7 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
 
 
 _HOLD = text("""
-    SELECT hold(:account_id, :period_start, :tokens, :cost, :tokens_per_month, :max_queued_tokens,
+    SELECT hold_quota(:account_id, :period_start, :tokens, :cost, :tokens_per_month, :max_queued_tokens,
         CAST(:hard_cap AS bigint))
 """)
 

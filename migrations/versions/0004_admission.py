@@ -137,7 +137,7 @@ CREATE POLICY own_rows ON claims USING (account_id = (SELECT current_account()))
 SINGLE_JOBS = """
 -- Whether an account has room for so much, in its period: then it is held. Only the row of the current period ever
 -- grows, so that what is held in the others can be read without a lock.
-CREATE FUNCTION hold(wanted_account uuid, wanted_period timestamptz, wanted_tokens bigint, wanted_cost bigint,
+CREATE FUNCTION hold_quota(wanted_account uuid, wanted_period timestamptz, wanted_tokens bigint, wanted_cost bigint,
     tokens_per_month bigint, max_queued_tokens bigint, hard_cap bigint) RETURNS boolean
 LANGUAGE plpgsql AS
 $$
@@ -163,7 +163,7 @@ LANGUAGE plpgsql AS
 $$
 BEGIN
     PERFORM set_config('batchyard.account_id', wanted_account::text, true);
-    IF NOT hold(wanted_account, wanted_period, (SELECT sum(t) FROM unnest(job_tokens) t)::bigint,
+    IF NOT hold_quota(wanted_account, wanted_period, (SELECT sum(t) FROM unnest(job_tokens) t)::bigint,
                 (SELECT sum(c) FROM unnest(job_costs) c)::bigint, tokens_per_month, max_queued_tokens, hard_cap) THEN
         RETURN NULL;
     END IF;
