@@ -211,6 +211,13 @@ def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Renewed]:
         return {(row.id, row.fence): Renewed(STOPPED_BY_STATE.get(row.state), row.paused) for row in rows}
 
 
+def look(held: Collection[ClaimKey]) -> dict[ClaimKey, Renewed]:
+    """As renew, without a write: whether the batches of a process's claims are being stopped or paused."""
+    with owner_engine().begin() as connection:
+        rows = connection.execute(_LOOK, _columns(held))
+        return {(row.id, row.fence): Renewed(STOPPED_BY_STATE.get(row.state), row.paused) for row in rows}
+
+
 def _columns(keys: Collection[ClaimKey]) -> dict[str, Any]:
     return {"claim_ids": [claim_id for claim_id, _ in keys], "fences": [fence for _, fence in keys]}
 
@@ -394,6 +401,13 @@ _RENEW = text("""
     ) AS mine, batches b, platform p
     WHERE c.id = mine.id AND b.id = c.batch_id
     RETURNING c.id, c.fence, b.state, b.state = 'paused' OR p.stopped_at IS NOT NULL AS paused
+""")
+
+_LOOK = text("""
+    SELECT c.id, c.fence, b.state, b.state = 'paused' OR p.stopped_at IS NOT NULL AS paused
+    FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS held (id, fence)
+    JOIN claims c ON c.id = held.id AND c.fence = held.fence JOIN batches b ON b.id = c.batch_id, platform p
+    WHERE c.state = 'leased'
 """)
 
 _RETURN = text("""

@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common import queue
 from common.settings import settings
 from worker import claims, closing, ingest, model_list, retention, retrying, sweep
+from worker.claims import ClaimKey, Renewed
 from worker.generator import Generator
 from worker.outcomes import Outcome
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_CLAIM_ROWS = 256
 CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
+# How long a cancel or a stop may take to be heard.
+LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 2.0
 RETENTION_SECONDS = 30.0
 MODELS_SECONDS = 300.0
@@ -60,6 +63,7 @@ class WorkerProcess:
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
         for act, first, seconds in (
             (self._renew, RENEW_SECONDS, RENEW_SECONDS),
+            (self._look, LOOK_SECONDS, LOOK_SECONDS),
             (self._sweep, SWEEP_SECONDS, SWEEP_SECONDS),
             (retention.run, RETENTION_SECONDS, RETENTION_SECONDS),
             (model_list.refresh, 0.0, MODELS_SECONDS),
@@ -82,10 +86,18 @@ class WorkerProcess:
     def _renew(self) -> None:
         held = self.generator.held()
         renewed = claims.renew(held)
-        self.generator.stop({key: lease.stopped for key, lease in renewed.items() if lease.stopped is not None})
-        self.generator.put_back([key for key, lease in renewed.items() if lease.paused])
+        self._heed(renewed)
         # Claims that were ours and are not: this process was held up past its lease.
         self.generator.forget(held - set(renewed))
+
+    def _look(self) -> None:
+        if held := self.generator.held():
+            self._heed(claims.look(held))
+
+    def _heed(self, found: Mapping[ClaimKey, Renewed]) -> None:
+        """Stops what is to stop, and starts nothing more of what is paused."""
+        self.generator.stop({key: lease.stopped for key, lease in found.items() if lease.stopped is not None})
+        self.generator.put_back([key for key, lease in found.items() if lease.paused])
 
     def _sweep(self) -> None:
         since = self._reached_database_since

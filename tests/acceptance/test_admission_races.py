@@ -21,7 +21,7 @@ from tests.process_settings import process_settings
 SUBMISSIONS = 1_000
 FIT = 100
 # Each limit is one statement's condition: the first shows that the statement cannot be raced.
-ROUNDS = {"tokens_per_month": 5, "max_queued_tokens": 1, "hard_cap": 1}
+ROUNDS = {"tokens_per_month": 2, "max_queued_tokens": 1, "hard_cap": 1}
 CONNECTIONS = 250
 BODY = {"model": "sim", "prompt": "Hi", "max_tokens": 100}
 
