@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 
 ROUNDS = 2
-TYPES = ("uuid", "int4", "uuid", "text", "bytea")
+TYPES = ("uuid", "int4", "uuid", "text", "bytea", "int4", "int8")
 FORMATS: dict[str, LiteralString] = {
     "text": "COPY bare_jobs FROM STDIN",
     "binary": "COPY bare_jobs FROM STDIN (FORMAT binary)",
@@ -27,7 +27,8 @@ def main() -> None:
         rows = (
             connection.cursor(binary=True)
             .execute(
-                "SELECT batch_id, seq, account_id, custom_id, body FROM jobs WHERE batch_id = %s ORDER BY seq",
+                "SELECT batch_id, seq, account_id, custom_id, body, tokens, cost FROM jobs"
+                " WHERE batch_id = %s ORDER BY seq",
                 [sys.argv[1]],
             )
             .fetchall()
