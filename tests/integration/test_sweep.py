@@ -134,6 +134,7 @@ def test_what_stops_or_runs_again_does_not_wait_behind_inputs_that_are_to_be_rea
 
 def test_one_sweep_runs_at_a_time(settings: dict[str, str], database: psycopg.Connection) -> None:
     work.single(work.caller())
+    queue.redis().flushdb()
     with psycopg.connect(settings["DATABASE_URL"]) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [sweep.SWEEP_LOCK])
         sweep.run()
