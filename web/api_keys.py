@@ -5,7 +5,7 @@ from datetime import timedelta
 from flask import Blueprint, Response, jsonify
 
 from common import keys
-from web import account_schemas, forms, queries, render
+from web import account_render, account_schemas, forms, queries, render
 from web.acting import own_key
 from web.auth import caller, requires
 from web.documented import documented
@@ -29,14 +29,14 @@ def create() -> tuple[Response, int]:
 def list_keys() -> Response:
     query = queries.read(queries.KeyList)
     found = keys.list_page(own_key(), caller().account_id, query.after, query.limit + 1)
-    return jsonify(render.page(found, query.limit, render.api_key))
+    return jsonify(render.page(found, query.limit, account_render.api_key))
 
 
 @blueprint.get("/<key_id>")
 @requires("keys")
 @documented("Get a key", {200: account_schemas.ApiKey})
 def get(key_id: str) -> Response:
-    return jsonify(render.api_key(keys.get(own_key(), caller().account_id, key_id)))
+    return jsonify(account_render.api_key(keys.get(own_key(), caller().account_id, key_id)))
 
 
 @blueprint.delete("/<key_id>")
@@ -44,7 +44,7 @@ def get(key_id: str) -> Response:
 @documented("Revoke a key", {200: account_schemas.ApiKey})
 def revoke(key_id: str) -> Response:
     """Refused from the next request on. The key stays in the list, as revoked."""
-    return jsonify(render.api_key(keys.revoke(own_key(), caller().account_id, key_id)))
+    return jsonify(account_render.api_key(keys.revoke(own_key(), caller().account_id, key_id)))
 
 
 @blueprint.post("/<key_id>/rotate")
@@ -59,7 +59,7 @@ def rotate(key_id: str) -> tuple[Response, int]:
 
 def made(new: keys.NewKey) -> tuple[Response, int]:
     """The one answer that shows a key."""
-    shown: account_schemas.NewApiKey = {**render.api_key(new.key), "key": new.secret}
+    shown: account_schemas.NewApiKey = {**account_render.api_key(new.key), "key": new.secret}
     response = jsonify(shown)
     response.headers["Cache-Control"] = "no-store"
     return response, 201

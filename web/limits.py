@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from common import limits
-from web import account_schemas, rate_limits, render
+from web import account_render, account_schemas, rate_limits
 from web.auth import caller, requires
 from web.documented import documented
 
@@ -14,4 +14,4 @@ blueprint = Blueprint("limits", __name__, url_prefix="/limits")
 @requires("usage")
 @documented("Get what applies to this key", {200: account_schemas.Limits})
 def get() -> Response:
-    return jsonify(render.limits(caller(), limits.taken(caller()), rate_limits.left()))
+    return jsonify(account_render.limits(caller(), limits.taken(caller()), rate_limits.left()))

@@ -1,12 +1,10 @@
 """How things look in the API's JSON."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar, cast, overload
-from uuid import UUID
+from typing import Any, TypeVar, overload
 
 from pydantic_core import from_json
 
@@ -15,16 +13,12 @@ from common.batches import Batch
 from common.estimates import BYTES_PER_TOKEN, Estimate
 from common.files import File
 from common.jobs import Job
-from common.keys import Caller, Key
-from common.limits import Taken
 from common.models import Model
 from common.money import format_nano_dollars
 from common.outputs import output_text
 from common.plans import Plan
 from common.results import Row, row_id
-from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
-from web import account_schemas, schemas
-from web.windows import DAY, MINUTE, Left
+from web import schemas
 
 T = TypeVar("T")
 ShownT = TypeVar("ShownT", bound=Mapping[str, Any])
@@ -121,22 +115,21 @@ def _usage(found: Job | Row) -> schemas.RowUsage | None:
 
 def _receipt(found: Job | Row) -> schemas.Receipt | None:
     """What was counted and charged for it, None where nothing was; prices are dollars for a million tokens."""
-    if found.prompt_tokens is None or found.cached_tokens is None or found.completion_tokens is None:
+    usage = _usage(found)
+    if usage is None:
         return None
     return {
         "model": found.model,
-        "prompt_tokens": found.prompt_tokens,
-        "cached_tokens": found.cached_tokens,
-        "completion_tokens": found.completion_tokens,
-        "total_tokens": found.prompt_tokens + found.completion_tokens,
-        "unit_prices": _unit_prices(found.prompt_price, found.cached_price, found.completion_price),
+        **usage,
+        "total_tokens": usage["prompt_tokens"] + usage["completion_tokens"],
+        "unit_prices": unit_prices(found.prompt_price, found.cached_price, found.completion_price),
         "cost": money(found.cost),
         "recorded_at": precise(found.recorded_at),
     }
 
 
 @lru_cache(maxsize=1024)
-def _unit_prices(prompt: int | None, cached: int | None, completion: int | None) -> schemas.UnitPrices | None:
+def unit_prices(prompt: int | None, cached: int | None, completion: int | None) -> schemas.UnitPrices | None:
     """Remembered, because the rows of a batch have few."""
     if prompt is None or cached is None or completion is None:
         return None
@@ -178,132 +171,8 @@ def file(found: File) -> schemas.File:
     }
 
 
-def api_key(found: Key) -> account_schemas.ApiKey:
-    return {
-        "id": found.shown_id,
-        "object": "api_key",
-        "name": found.name,
-        "prefix": found.prefix,
-        "scopes": list(found.scopes),
-        "status": found.status,
-        "created_at": unix(found.created_at),
-        "expires_at": unix(found.expires_at),
-        "revoked_at": unix(found.revoked_at),
-        "last_used_at": unix(found.last_used_at),
-        "replaces": ids.show("key_", found.replaces) if found.replaces is not None else None,
-    }
-
-
 def model(found: Model) -> schemas.Model:
     return {"id": found.id, "object": "model", "created": found.created, "owned_by": found.owned_by}
-
-
-def usage_totals(caller: Caller, found: Totals) -> account_schemas.Usage:
-    return {
-        "object": "usage",
-        "billing_period": _span(caller.period_start, caller.period_end, found.billing_period),
-        "last_24_hours": _span(found.day_ago, None, found.last_24_hours),
-        "all_time": _span(None, None, found.all_time),
-    }
-
-
-def _span(start: datetime | None, end: datetime | None, sums: Sums) -> account_schemas.UsageSpan:
-    return {"start_time": unix(start), "end_time": unix(end), **_sums(sums)}
-
-
-def usage_page(receipts: Receipts, groups: Sequence[Group], found: Page) -> account_schemas.UsagePage:
-    return {
-        "object": "list",
-        "start_time": unix(receipts.start),
-        "end_time": unix(receipts.end),
-        "group_by": list(groups),
-        "total": _sums(found.total),
-        "data": [{"object": "usage.bucket", **_alike(bucket), **_sums(bucket.sums)} for bucket in found.buckets],
-        "has_more": found.next_page is not None,
-        "next_page": found.next_page,
-    }
-
-
-def _alike(bucket: Bucket) -> account_schemas.UsageAlike:
-    shown = {
-        group: ids.show(SHOWN_PREFIXES[group], key) if isinstance(key, UUID) else key
-        for group, key in bucket.alike.items()
-    }
-    return cast(account_schemas.UsageAlike, shown)
-
-
-SHOWN_PREFIXES: dict[Group, ids.Prefix] = {"api_key_id": "key_", "batch_id": "batch_"}
-
-
-def _sums(found: Sums) -> account_schemas.UsageSums:
-    return {
-        "requests": found.requests,
-        "requests_without_price": found.unpriced,
-        "prompt_tokens": found.prompt_tokens,
-        "cached_tokens": found.cached_tokens,
-        "completion_tokens": found.completion_tokens,
-        "total_tokens": found.prompt_tokens + found.completion_tokens,
-        "cost": money(found.cost),
-    }
-
-
-def limits(caller: Caller, found: Taken, requests: Sequence[Left]) -> account_schemas.Limits:
-    plan, resets_at = caller.limits, unix(caller.period_end)
-    return {
-        "object": "limits",
-        "plan": caller.plan,
-        "billing_period": {"start_time": unix(caller.period_start), "end_time": resets_at},
-        "requests": _request_limits(requests),
-        "tokens": {
-            "limit": plan.tokens_per_month,
-            "used": found.used,
-            "reserved": found.reserved,
-            "remaining": _left(plan.tokens_per_month, found.used + found.reserved),
-            "resets_at": resets_at,
-        },
-        "queued_tokens": {
-            "limit": plan.max_queued_tokens,
-            "held": found.queued_tokens,
-            "remaining": _left(plan.max_queued_tokens, found.queued_tokens),
-        },
-        "running_jobs": {
-            "limit": plan.max_running_jobs,
-            "now": found.running_jobs,
-            "remaining": _left(plan.max_running_jobs, found.running_jobs),
-        },
-        "money": {
-            "soft_cap": money(found.soft_cap),
-            "soft_cap_reached_at": unix(found.soft_cap_reached_at),
-            "hard_cap": money(caller.hard_cap),
-            "used": money(found.cost_used),
-            "reserved": money(found.cost_reserved),
-            "remaining": money(_left(caller.hard_cap, found.cost_used + found.cost_reserved))
-            if caller.hard_cap is not None
-            else None,
-            "resets_at": resets_at,
-        },
-        # All of the plan's, with the account's own in their place: also those that nothing is taken of.
-        "limits": plan.model_dump(mode="json", exclude={"name", "weight"}),
-    }
-
-
-def _request_limits(requests: Sequence[Left]) -> account_schemas.RequestLimits:
-    """Those of the key and of its account."""
-    shown = {(left.window.whose, left.window.seconds): left for left in requests}
-    return {"key": _windows(shown, "key"), "account": _windows(shown, "account")}
-
-
-def _windows(shown: Mapping[tuple[str, int], Left], whose: str) -> account_schemas.RequestWindows:
-    return {"per_minute": _window(shown[whose, MINUTE]), "per_day": _window(shown[whose, DAY])}
-
-
-def _window(left: Left) -> account_schemas.RequestWindow:
-    return {"limit": left.window.limit, "remaining": left.remaining, "more_in_seconds": math.ceil(left.seconds)}
-
-
-def _left(limit: int, taken: int) -> int:
-    """What was held by a bound may turn out to be a little more."""
-    return max(0, limit - taken)
 
 
 # A batch whose time is over delivers what finished: clients of the Batch API know that as finalizing.

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 from common import ids, usage
 from common.errors import InvalidRequest
 from common.usage import Receipts
-from web import account_schemas, queries, render
+from web import account_render, account_schemas, queries, render
 from web.auth import caller, requires
 from web.documented import documented
 
@@ -29,10 +29,10 @@ def get() -> Response:
     """Totals; or buckets, where a range, a grouping or a page is asked for."""
     query = queries.read(queries.UsageRange)
     if not OF_BUCKETS & query.model_fields_set:
-        return jsonify(render.usage_totals(caller(), usage.totals(caller(), _receipts(query))))
+        return jsonify(account_render.usage_totals(caller(), usage.totals(caller(), _receipts(query))))
     receipts = _receipts(query, *_range(query))
     page = usage.by_group(caller(), receipts, query.group_by, query.limit, query.page)
-    return jsonify(render.usage_page(receipts, query.group_by, page))
+    return jsonify(account_render.usage_page(receipts, query.group_by, page))
 
 
 def _range(query: queries.UsageRange) -> tuple[datetime, datetime | None]:

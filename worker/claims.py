@@ -4,7 +4,7 @@ One short transaction takes the fairest piece of a plan's pending work. Its cost
 the plan and on the rows it takes, never on how many jobs are pending.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,13 +13,12 @@ from sqlalchemy import Connection, text
 
 from common import ids
 from common.database import owner_engine
+from common.estimates import BYTES_PER_TOKEN
 from common.plans import plans, with_overrides
-from worker.endings import STOPPED_BY_STATE, Stopped
 
 LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
 ASSUMED_OUTPUT_TOKENS = 256
-BYTES_PER_TOKEN = 4
 # Claims of a retry can be wide, and the whole range of a claim is read to find its rows: few such are taken at once.
 MAX_RANGE_ROWS = 10_000
 
@@ -130,7 +129,7 @@ def _lease(
     leased: list[Any] = []
     if any(batch.returned for batch in chosen):
         # The batch before its claims, as whoever closes a cancelled batch does.
-        connection.execute(_LOCK_BATCHES, {"batch_ids": chosen_ids})
+        connection.execute(LOCK_BATCHES, {"batch_ids": chosen_ids})
         leased += connection.execute(_LEASE_RETURNED, {"batch_ids": chosen_ids, "max_range": MAX_RANGE_ROWS} | lease)
     fresh = [batch.id for batch in chosen if not batch.returned and batch.cursor < batch.total]
     if fresh:
@@ -193,60 +192,6 @@ def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: b
 def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     tokens = sum(len(job.body) // BYTES_PER_TOKEN + ASSUMED_OUTPUT_TOKENS for claim in claims for job in claim.jobs)
     return tokens / plans()[plan].weight
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """A lease that goes on: how its batch is being stopped, if it is, and whether nothing new of it may start."""
-
-    stopped: Stopped | None
-    paused: bool
-
-
-def renew(held: Collection[ClaimKey]) -> dict[ClaimKey, Renewed]:
-    """Extends the leases that a process holds. Returns those that are still its own. A lease that a process took
-    without learning of it is not renewed, and comes back by itself."""
-    with owner_engine().begin() as connection:
-        rows = connection.execute(_RENEW, _columns(held) | {"seconds": LEASE_SECONDS})
-        return {(row.id, row.fence): Renewed(STOPPED_BY_STATE.get(row.state), row.paused) for row in rows}
-
-
-def look(held: Collection[ClaimKey]) -> dict[ClaimKey, Renewed]:
-    """As renew, without a write: whether the batches of a process's claims are being stopped or paused."""
-    with owner_engine().begin() as connection:
-        rows = connection.execute(_LOOK, _columns(held))
-        return {(row.id, row.fence): Renewed(STOPPED_BY_STATE.get(row.state), row.paused) for row in rows}
-
-
-def _columns(keys: Collection[ClaimKey]) -> dict[str, Any]:
-    return {"claim_ids": [claim_id for claim_id, _ in keys], "fences": [fence for _, fence in keys]}
-
-
-def give_back(held: Collection[ClaimKey]) -> set[str]:
-    """Makes the rows of these claims that have no result pending again. Returns the plans with new work."""
-    if not held:
-        return set()
-    with owner_engine().begin() as connection:
-        returned = connection.execute(_RETURN, _columns(held)).all()
-        return _mark_returned(connection, returned)
-
-
-def give_back_expired() -> set[str]:
-    """Returns the claims whose lease has ended: their worker is gone. Returns the plans with new work."""
-    with owner_engine().begin() as connection:
-        return _mark_returned(connection, connection.execute(_RETURN_EXPIRED).all())
-
-
-def _mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
-    rows: dict[UUID, int] = {}
-    for claim in returned:
-        rows[claim.batch_id] = rows.get(claim.batch_id, 0) + claim.pending
-    if not rows:
-        return set()
-    batch_ids = sorted(rows)
-    connection.execute(_LOCK_BATCHES, {"batch_ids": batch_ids})
-    parameters = {"batch_ids": batch_ids, "rows": [rows[batch_id] for batch_id in batch_ids]}
-    return set(connection.execute(_ADD_RETURNED, parameters).scalars())
 
 
 _CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back"
@@ -391,45 +336,4 @@ _ADVANCE = text(f"""
     RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = :plan AND {_CLAIMABLE})
 """)
 
-_RENEW = text("""
-    UPDATE claims c SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
-    FROM (
-        SELECT k.id FROM claims k
-        JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS held (id, fence)
-            ON k.id = held.id AND k.fence = held.fence
-        WHERE k.state = 'leased' ORDER BY k.id FOR UPDATE OF k
-    ) AS mine, batches b, platform p
-    WHERE c.id = mine.id AND b.id = c.batch_id
-    RETURNING c.id, c.fence, b.state, b.state = 'paused' OR p.stopped_at IS NOT NULL AS paused
-""")
-
-_LOOK = text("""
-    SELECT c.id, c.fence, b.state, b.state = 'paused' OR p.stopped_at IS NOT NULL AS paused
-    FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS held (id, fence)
-    JOIN claims c ON c.id = held.id AND c.fence = held.fence JOIN batches b ON b.id = c.batch_id, platform p
-    WHERE c.state = 'leased'
-""")
-
-_RETURN = text("""
-    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
-        SELECT c.id FROM claims c
-        JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
-            ON c.id = mine.id AND c.fence = mine.fence
-        WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
-    ) RETURNING batch_id, pending
-""")
-
-_RETURN_EXPIRED = text("""
-    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
-        SELECT id FROM claims WHERE state = 'leased' AND lease_until < clock_timestamp()
-        ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
-    ) RETURNING batch_id, pending
-""")
-
-_LOCK_BATCHES = text("SELECT id FROM batches WHERE id = ANY(:batch_ids) ORDER BY id FOR UPDATE")
-
-_ADD_RETURNED = text("""
-    UPDATE batches b SET returned = b.returned + n.rows, held_back = false
-    FROM unnest(CAST(:batch_ids AS uuid[]), CAST(:rows AS int[])) AS n (id, rows)
-    WHERE b.id = n.id RETURNING b.plan
-""")
+LOCK_BATCHES = text("SELECT id FROM batches WHERE id = ANY(:batch_ids) ORDER BY id FOR UPDATE")

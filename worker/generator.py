@@ -15,7 +15,7 @@ from functools import partial
 
 import uvloop
 
-from worker import claims
+from worker import leases
 from worker.calls import Caller, Progress
 from worker.claims import Claim, ClaimedJob, ClaimKey
 from worker.endings import Stopped
@@ -172,7 +172,7 @@ class Generator:
                 return
             self._claimed -= held.unrecorded
             self._room.notify_all()
-        self._on_returned(claims.give_back([held.claim.key]))
+        self._on_returned(leases.give_back([held.claim.key]))
 
     def forget(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
@@ -206,7 +206,7 @@ class Generator:
         await self._recorder.finish()
         await self._caller.close()
         unrecorded = list(self._held)
-        self._on_returned(await asyncio.to_thread(claims.give_back, unrecorded))
+        self._on_returned(await asyncio.to_thread(leases.give_back, unrecorded))
 
     def hasten(self) -> None:
         """Ends a drain: calls in flight are dropped and their jobs given back."""

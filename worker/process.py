@@ -15,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue
 from common.settings import settings
-from worker import claims, closing, ingest, model_list, retention, retrying, sweep
-from worker.claims import ClaimKey, Renewed
+from worker import claims, closing, ingest, leases, model_list, retention, retrying, sweep
+from worker.claims import ClaimKey
 from worker.generator import Generator
+from worker.leases import Renewed
 from worker.outcomes import Outcome
 
 log = logging.getLogger(__name__)
@@ -85,14 +86,14 @@ class WorkerProcess:
 
     def _renew(self) -> None:
         held = self.generator.held()
-        renewed = claims.renew(held)
+        renewed = leases.renew(held)
         self._heed(renewed)
         # Claims that were ours and are not: this process was held up past its lease.
         self.generator.forget(held - set(renewed))
 
     def _look(self) -> None:
         if held := self.generator.held():
-            self._heed(claims.look(held))
+            self._heed(leases.look(held))
 
     def _heed(self, found: Mapping[ClaimKey, Renewed]) -> None:
         """Stops what is to stop, and starts nothing more of what is paused."""

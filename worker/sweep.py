@@ -8,7 +8,7 @@ from common import pauses, queue
 from common.batch_input import INGEST_LOCK
 from common.database import owner_engine
 from common.plans import plans
-from worker import claims
+from worker import leases
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(trust_leases: bool = True) -> None:
 
 def return_expired_leases() -> None:
     """The rows of a worker that died, or was held up past its lease, are pending again."""
-    for plan in claims.give_back_expired():
+    for plan in leases.give_back_expired():
         log.warning("a lease ended without its worker's word; its jobs are pending again", extra={"plan": plan})
 
 

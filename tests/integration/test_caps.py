@@ -11,7 +11,7 @@ from common.errors import Conflict
 from tests import work
 from tests.databases import one
 from tests.exact import check_quotas_are_sums
-from worker import claims
+from worker import claims, leases
 from worker.claims import Claim
 from worker.outcomes import record
 
@@ -127,7 +127,7 @@ def test_what_a_lost_worker_held_is_room_again(database: psycopg.Connection) -> 
     batch_id = capped_batch(database, 10, 3)
     (claim,) = work.take()
     assert work.take() == []
-    claims.give_back([claim.key])
+    leases.give_back([claim.key])
     assert rows(work.take()) == 3
     assert state(database, batch_id) == ("in_progress", None)
 

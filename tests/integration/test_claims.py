@@ -10,8 +10,9 @@ import pytest
 from tests import work
 from tests.databases import one
 from tests.work import take
-from worker import claims, ingest
-from worker.claims import Claim, Renewed
+from worker import claims, ingest, leases
+from worker.claims import Claim
+from worker.leases import Renewed
 from worker.outcomes import record
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -114,7 +115,7 @@ def test_what_is_given_back_comes_again_under_a_higher_fence_without_what_has_it
     batch_id = work.bulk(work.caller(), 10)
     (claim,) = take(rows=6)
     record([work.outcome(claim, seq) for seq in (0, 3)])
-    assert claims.give_back([(claim.id, claim.fence)]) == {"pro"}
+    assert leases.give_back([(claim.id, claim.fence)]) == {"pro"}
     assert one(database, "SELECT returned, cursor FROM batches") == (4, 6)
 
     (again,) = take(rows=64, worker="worker B")
@@ -128,9 +129,9 @@ def test_what_is_given_back_comes_again_under_a_higher_fence_without_what_has_it
 def test_a_stale_worker_gives_nothing_back(database: psycopg.Connection) -> None:
     work.bulk(work.caller(), 4)
     (claim,) = take()
-    claims.give_back([(claim.id, claim.fence)])
+    leases.give_back([(claim.id, claim.fence)])
     (again,) = take(worker="worker B")
-    assert claims.give_back([(claim.id, claim.fence)]) == set()
+    assert leases.give_back([(claim.id, claim.fence)]) == set()
     assert one(database, "SELECT state, fence, worker FROM claims") == ("leased", again.fence, "worker B")
     assert one(database, "SELECT returned FROM batches") == (0,)
 
@@ -138,8 +139,8 @@ def test_a_stale_worker_gives_nothing_back(database: psycopg.Connection) -> None
 def test_giving_back_twice_counts_once(database: psycopg.Connection) -> None:
     work.bulk(work.caller(), 4)
     (claim,) = take()
-    assert claims.give_back([(claim.id, claim.fence)]) == {"pro"}
-    assert claims.give_back([(claim.id, claim.fence)]) == set()
+    assert leases.give_back([(claim.id, claim.fence)]) == {"pro"}
+    assert leases.give_back([(claim.id, claim.fence)]) == set()
     assert one(database, "SELECT returned FROM batches") == (4,)
 
 
@@ -165,7 +166,7 @@ def test_renewing_extends_the_leases_that_are_held_and_tells_which_batches_are_b
     (theirs,) = take(worker="worker B")
     database.execute("UPDATE claims SET lease_until = now() - interval '1 minute'")
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() WHERE id = %s", [cancelled])
-    assert claims.renew(mine.values()) == {
+    assert leases.renew(mine.values()) == {
         mine[kept]: Renewed(None, False), mine[cancelled]: Renewed("cancelled", False),
     }  # fmt: skip
     expired = database.execute("SELECT id FROM claims WHERE lease_until < now()").fetchall()
@@ -178,13 +179,13 @@ def test_only_leases_that_have_ended_are_taken_from_their_workers(database: psyc
     (lost,) = take()
     work.bulk(caller, 4)
     take(worker="worker B")
-    assert claims.give_back_expired() == set()
+    assert leases.give_back_expired() == set()
     database.execute("UPDATE claims SET lease_until = now() - interval '1 second' WHERE id = %s", [lost.id])
-    assert claims.give_back_expired() == {"pro"}
-    assert claims.renew([lost.key]) == {}
+    assert leases.give_back_expired() == {"pro"}
+    assert leases.renew([lost.key]) == {}
     (again,) = take(worker="worker B")
     assert (again.batch_id, again.fence, len(again.jobs)) == (dead, lost.fence + 1, 4)
-    assert claims.renew([lost.key]) == {}, "the lease is another's now, though the claim is the same"
+    assert leases.renew([lost.key]) == {}, "the lease is another's now, though the claim is the same"
 
 
 def test_a_cancelled_batch_is_claimed_no_more(database: psycopg.Connection) -> None:

@@ -18,8 +18,8 @@ from tests.databases import one
 from tests.exact import check_counters_are_sums, check_files, file_id
 from tests.web_client import WebClient, refused
 from tests.work import all_claims, take
-from worker import claims, closing, ingest, retention, sweep
-from worker.claims import Renewed
+from worker import closing, ingest, leases, retention, sweep
+from worker.leases import Renewed
 from worker.outcomes import record
 
 
@@ -74,9 +74,9 @@ def test_calls_in_flight_are_stopped_and_what_finished_is_delivered(
     (claim,) = take(rows=8)
     record(work.outcomes(claim)[:3])
     over(database, "expires_at")
-    assert claims.renew([claim.key]) == {claim.key: Renewed(None, False)}
+    assert leases.renew([claim.key]) == {claim.key: Renewed(None, False)}
     sweep.run()
-    assert claims.renew([claim.key]) == {claim.key: Renewed("expired", False)}
+    assert leases.renew([claim.key]) == {claim.key: Renewed("expired", False)}
     closing.close(batch_id)
     assert web.batch(batch_id)["status"] == "finalizing"
     # One call was answered before it heard.

@@ -15,7 +15,7 @@ from tests.databases import one
 from tests.exact import check_exact
 from tests.web_client import WebClient
 from tests.work import take
-from worker import claims, closing, retention, retrying, sweep
+from worker import closing, leases, retention, retrying, sweep
 from worker.claims import Claim
 from worker.endings import Stopped
 from worker.outcomes import record
@@ -67,12 +67,12 @@ def _work(claim: Claim, stopped: Stopped | None, chance: random.Random) -> None:
 
 def _worker(chance: random.Random) -> None:
     for claim in take(rows=chance.randint(1, 40)):
-        renewed = claims.renew([claim.key])
+        renewed = leases.renew([claim.key])
         if claim.key in renewed:
             _work(claim, renewed[claim.key].stopped, chance)
         # Otherwise it dies with its lease.
         if chance.random() < 0.7:
-            claims.give_back([claim.key])
+            leases.give_back([claim.key])
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -9,7 +9,7 @@ from common.database import web_engine
 from common.plans import OWN_FILE, read
 from tests import work
 from tests.web_client import WebClient
-from worker import claims
+from worker import leases
 from worker.outcomes import record
 
 
@@ -135,7 +135,7 @@ def test_jobs_run_from_their_claim_to_their_result(web: WebClient) -> None:
     record(work.outcomes(ours)[:4])
     found = shown(web)["running_jobs"]
     assert (found["now"], found["remaining"]) == (6, found["limit"] - 6)
-    claims.give_back([ours.key])
+    leases.give_back([ours.key])
     assert shown(web)["running_jobs"]["now"] == 0
 
 

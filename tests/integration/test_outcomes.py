@@ -14,7 +14,7 @@ from tests import work
 from tests.databases import one
 from tests.exact import check_counters_are_sums
 from tests.work import take
-from worker import claims, closing
+from worker import closing, leases
 from worker.claims import Claim
 from worker.outcomes import Outcome, record
 from worker.recorder import Recorder
@@ -72,7 +72,7 @@ def test_a_row_that_is_in_a_group_twice_is_written_once(database: psycopg.Connec
 
 def test_a_stale_worker_can_write_nothing(database: psycopg.Connection) -> None:
     claim = claimed(3)
-    claims.give_back([(claim.id, claim.fence)])
+    leases.give_back([(claim.id, claim.fence)])
     record(work.outcomes(claim))
     assert count(database, "results") == 0, "the claim was given back"
     (again,) = take(worker="worker B")
@@ -87,7 +87,7 @@ def test_a_stale_worker_can_write_nothing(database: psycopg.Connection) -> None:
 
 def test_a_stale_outcome_is_dropped_beside_a_fresh_one_of_the_same_claim(database: psycopg.Connection) -> None:
     claim = claimed(2)
-    claims.give_back([(claim.id, claim.fence)])
+    leases.give_back([(claim.id, claim.fence)])
     (again,) = take()
     record([work.outcome(claim, 0, "failed"), work.outcome(again, 1)])
     assert database.execute("SELECT seq, outcome FROM results").fetchall() == [(1, "succeeded")]
@@ -139,7 +139,7 @@ def test_counters_are_the_sums_of_results_and_receipts_whatever_the_outcomes(dat
             record(outcomes[:4] if lost else outcomes)
             check_counters_are_sums(database)
             if lost:
-                claims.give_back([(claim.id, claim.fence)])
+                leases.give_back([(claim.id, claim.fence)])
     assert {state for (state,) in database.execute("SELECT DISTINCT state FROM batches")} == {"completed"}
     assert count(database, "results") == 123
     assert count(database, "claims") == 0
@@ -189,7 +189,7 @@ def test_closing_a_cancelled_batch_ends_what_never_ran_and_leaves_the_rest_to_it
     (recorded,), (running,), (returned,) = take(rows=5), take(rows=5), take(rows=5)
     record(work.outcomes(recorded))
     record([work.outcome(returned, returned.jobs[0].seq)])
-    claims.give_back([(returned.id, returned.fence)])
+    leases.give_back([(returned.id, returned.fence)])
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now()")
 
     for _ in range(2):

@@ -12,7 +12,7 @@ from tests import work
 from tests.exact import check_files, expected, file_id
 from tests.web_client import WebClient
 from tests.work import all_claims, take
-from worker import claims, closing, ingest
+from worker import closing, ingest, leases
 from worker.outcomes import record
 
 ANSWERS = (
@@ -98,7 +98,7 @@ def test_a_stopped_batch_delivers_what_finished_and_says_why_the_rest_did_not(
     batch_id = work.requests(web.caller, [work.request(number) for number in range(40)])
     first, second, third = (take(rows=8)[0] for _ in range(3))
     record(work.outcomes(first)[:5])
-    claims.give_back([second.key])
+    leases.give_back([second.key])
     database.execute("UPDATE batches SET state = %s, cancelling_at = now()", [state])
     closing.close(batch_id)
     record(work.outcomes(third, outcome))
@@ -152,7 +152,7 @@ def test_a_program_that_polls_with_its_offset_gets_every_line_once_and_in_order(
             for seq in seqs:
                 record([work.outcome(claim, seq, chance.choice(["succeeded", "failed"]))])
                 poll()
-            claims.give_back([claim.key])
+            leases.give_back([claim.key])
             poll()
     assert got[True] == b"".join(expected(database, batch_id, True))
     assert got[False] == b"".join(expected(database, batch_id, False))

@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from tests import work
 from tests.databases import one
 from tests.exact import check_counters_are_sums, check_quotas_are_sums
 from tests.work import take
-from worker import claims, closing, ingest, retrying
+from worker import closing, ingest, leases, retrying
 from worker.claims import Claim
 from worker.outcomes import record
 
@@ -281,7 +282,7 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
             record(outcomes[: chance.randrange(len(outcomes) + 1)])
 
     def die() -> None:
-        claims.give_back({found.key for found in held_claims})
+        leases.give_back({found.key for found in held_claims})
         if chance.random() < 0.5:
             held_claims.clear()
 
@@ -302,10 +303,13 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
         )
         closing.close(batch_id)
 
-    def retry() -> None:
+    def chosen() -> tuple[Caller, UUID]:
         batch_id = chance.choice(batch_ids)
         owner = one(database, "SELECT account_id FROM batches WHERE id = %s", batch_id)[0]
-        caller = next(caller for caller in callers if caller.account_id == owner)
+        return next(caller for caller in callers if caller.account_id == owner), batch_id
+
+    def retry() -> None:
+        caller, batch_id = chosen()
         try:
             batches.retry(caller, ids.show("batch_", batch_id))
         except (Conflict, QuotaExceeded):
@@ -313,9 +317,7 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
         retrying.retry(batch_id)
 
     def change_cap() -> None:
-        batch_id = chance.choice(batch_ids)
-        owner = one(database, "SELECT account_id FROM batches WHERE id = %s", batch_id)[0]
-        caller = next(caller for caller in callers if caller.account_id == owner)
+        caller, batch_id = chosen()
         try:
             batches.set_max_cost(caller, ids.show("batch_", batch_id), chance.choice([None, 100_000, 10**9]))
         except (Conflict, QuotaExceeded):

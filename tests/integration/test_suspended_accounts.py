@@ -15,7 +15,7 @@ from common.keys import Caller
 from tests import work
 from tests.databases import one
 from tests.web_client import WebClient, refused
-from worker import claims, ingest, sweep
+from worker import ingest, leases, sweep
 from worker.outcomes import record
 
 
@@ -90,7 +90,7 @@ def test_rows_that_a_worker_lost_wait_with_their_suspended_account(database: psy
     work.bulk(ann, 3)
     (claim,) = work.take(rows=2)
     suspend(ann)
-    claims.give_back([claim.key])
+    leases.give_back([claim.key])
     assert work.all_claims() == []
     resume(ann)
     assert sum(len(claim.jobs) for claim in work.all_claims()) == 3

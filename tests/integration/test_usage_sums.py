@@ -24,7 +24,7 @@ from common.usage import GROUPS
 from tests import work
 from tests.exact import check_counters_are_sums
 from tests.web_client import WebClient, own_logging
-from worker import claims, closing
+from worker import closing, leases
 from worker.claims import Claim
 from worker.outcomes import Outcome, TokenUsage, record
 
@@ -94,7 +94,7 @@ def _work(chance: Random, claim: Claim) -> None:
         for _ in range(chance.choice([1, 1, 2])):
             record(group)
     if dies:
-        claims.give_back([claim.key])
+        leases.give_back([claim.key])
 
 
 def _outcome(chance: Random, claim: Claim, seq: int) -> Outcome:

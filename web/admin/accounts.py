@@ -5,7 +5,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify
 
 from common import accounts, ids, keys
-from web import account_schemas, api_keys, forms, queries, render
+from web import account_render, account_schemas, api_keys, forms, queries, render
 from web.acting import operator
 from web.admin import forms as admin_forms
 from web.admin import render as admin_render
@@ -83,7 +83,7 @@ def create_key(account_id: str) -> tuple[Response, int]:
 def list_keys(account_id: str) -> Response:
     query = queries.read(queries.KeyList)
     found = keys.list_page(operator(), accounts.get(_id(account_id)).id, query.after, query.limit + 1)
-    return jsonify(render.page(found, query.limit, render.api_key))
+    return jsonify(render.page(found, query.limit, account_render.api_key))
 
 
 @blueprint.delete("/<account_id>/api_keys/<key_id>")
@@ -92,7 +92,7 @@ def list_keys(account_id: str) -> Response:
 def revoke_key(account_id: str, key_id: str) -> Response:
     """Refused from the next request on. The key stays in the list, as revoked."""
     account = accounts.get(_id(account_id))
-    return jsonify(render.api_key(keys.revoke(operator(), account.id, key_id)))
+    return jsonify(account_render.api_key(keys.revoke(operator(), account.id, key_id)))
 
 
 def _id(shown: str) -> UUID | None:
