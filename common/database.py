@@ -4,7 +4,7 @@ Two roles. The owner (`DATABASE_URL`) serves workers, migrations and the operato
 (`WEB_DATABASE_URL`) sees the rows of one account at a time, and row-level security holds it to that.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
 from typing import Any, LiteralString
@@ -85,21 +85,13 @@ def as_owner() -> Iterator[Connection]:
         yield connection
 
 
-def read_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """The one row of a read of the web role, in one trip to the database: around it there is no transaction. A
-    connection that the server has closed meanwhile is found out here, and another is taken."""
+def read_all(statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+    """The rows of a read of the web role, in one trip to the database: around it there is no transaction. A connection
+    that the server has closed meanwhile is found out here, and another is taken."""
     try:
         return _run(statement, parameters)
     except _Lost:
         return _run(statement, parameters)
-
-
-def _run(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    with _driver() as connection:
-        if not connection.autocommit:
-            # It is new.
-            connection.autocommit = True
-        return connection.execute(statement, parameters).fetchone()
 
 
 def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -109,7 +101,16 @@ def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[
         with whole.part() as part:
             found = part.exec_driver_sql(statement, dict(parameters)).one_or_none()
             return tuple(found) if found is not None else None
-    return _run(statement, parameters)
+    rows = _run(statement, parameters)
+    return rows[0] if rows else None
+
+
+def _run(statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+    with _driver() as connection:
+        if not connection.autocommit:
+            # It is new.
+            connection.autocommit = True
+        return connection.execute(statement, parameters).fetchall()
 
 
 class _Lost(OperationalError):

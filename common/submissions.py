@@ -1,15 +1,11 @@
 """Single jobs on their way into PostgreSQL: those of one account that come at once are stored in one transaction.
 
 Each job's admission holds the row of its account's quota until its commit, so that one after the other an account's
-jobs could not come faster than commits do. Here a job that comes while another is being stored waits for that one, and
-then goes together with all that waited: the first alone, as fast as ever, and under load as many as there are. Nobody
-waits for company that is not there yet.
+jobs could not come faster than commits do.
 """
 
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -17,6 +13,7 @@ from uuid import UUID
 from common import queue, quotas, together
 from common.database import as_account, write_one
 from common.errors import QuotaExceeded
+from common.grouped import Grouped
 from common.quotas import Allowance
 
 
@@ -39,10 +36,10 @@ def store(submission: Submission, allowance: Allowance) -> datetime:
     """Stores a job with what it may use held, has a worker woken, and returns when. Raises QuotaExceeded."""
     if together.current() is not None:
         # A part of the request's own transaction.
-        (outcome,) = _store([submission], allowance)
-        queue.announce_work(allowance.limits.name)
+        (outcome,) = _store(allowance, [submission])
+        _announce(allowance)
     else:
-        outcome = _lines.go(_Waiting(submission), allowance)
+        outcome = _grouped.go(allowance, submission)
     if isinstance(outcome, datetime):
         return outcome
     raise outcome
@@ -51,74 +48,26 @@ def store(submission: Submission, allowance: Allowance) -> datetime:
 _Outcome = datetime | QuotaExceeded
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """A job whose thread waits: for its outcome, or to be the one that stores these, itself the first of them."""
-
-    submission: Submission
-    answer: "Future[_Outcome | list[_Waiting]]" = field(default_factory=Future)
+def _announce(allowance: Allowance) -> None:
+    """One ticket is as good for all of them."""
+    queue.announce_work(allowance.limits.name)
 
 
-class _Lines:
-    """The jobs that wait, in a line for each allowance of which jobs are being stored."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[Allowance, list[_Waiting]] = {}
-
-    def go(self, mine: _Waiting, allowance: Allowance) -> _Outcome:
-        with self._lock:
-            line = self._waiting.get(allowance)
-            if line is None:
-                self._waiting[allowance] = []
-            else:
-                line.append(mine)
-        group = [mine]
-        if line is not None:
-            answer = mine.answer.result()
-            if not isinstance(answer, list):
-                return answer
-            group = answer
-        try:
-            outcomes = _store([waiting.submission for waiting in group], allowance)
-        except BaseException as error:
-            for waiting in group[1:]:
-                waiting.answer.set_exception(error)
-            raise
-        finally:
-            self._next(allowance)
-        # One ticket is as good for all of them.
-        queue.announce_work(allowance.limits.name)
-        for waiting, outcome in zip(group[1:], outcomes[1:], strict=True):
-            waiting.answer.set_result(outcome)
-        return outcomes[0]
-
-    def _next(self, allowance: Allowance) -> None:
-        """Whoever waited meanwhile goes now, all together."""
-        with self._lock:
-            line = self._waiting[allowance]
-            if not line:
-                del self._waiting[allowance]
-                return
-            self._waiting[allowance] = []
-        line[0].answer.set_result(line)
-
-
-_lines = _Lines()
-
-
-def _store(submissions: Sequence[Submission], allowance: Allowance) -> list[_Outcome]:
+def _store(allowance: Allowance, submissions: Sequence[Submission]) -> list[_Outcome]:
     """The outcome of each. Where there is no room for all of them, each is tried by itself."""
     if (moment := _insert(submissions, allowance)) is not None:
         return [moment] * len(submissions)
     if len(submissions) > 1:
-        return [outcome for submission in submissions for outcome in _store([submission], allowance)]
+        return [outcome for submission in submissions for outcome in _store(allowance, [submission])]
     with as_account(allowance.account_id) as connection:
         quotas.ensure(connection, allowance)
     if (moment := _insert(submissions, allowance)) is not None:
         return [moment]
     with as_account(allowance.account_id) as connection:
         return [quotas.refusal(connection, allowance, submissions[0].tokens, submissions[0].cost)]
+
+
+_grouped = Grouped(_store, _announce)
 
 
 def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime | None:
