@@ -103,11 +103,12 @@ def _changed(before: Account, changes: Changes) -> dict[str, Any]:
     overrides = before.overrides | dict(changes.get("overrides", {}))
     overrides = {limit: value for limit, value in overrides.items() if value is not None}
     plans.get(plan)
-    plans.with_overrides(plan, overrides)
+    encoded = json_text.dumps(overrides).decode()
+    plans.with_overrides(plan, encoded)
     return {
         "name": name,
         "plan": plan,
-        "overrides": json_text.dumps(overrides).decode(),
+        "overrides": encoded,
         "soft_cap": changes.get("soft_cap", before.soft_cap),
         "hard_cap": changes.get("hard_cap", before.hard_cap),
     }

@@ -78,9 +78,8 @@ def submit(
     held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
-    encoded = json_text.dumps(metadata).decode() if metadata is not None else None
     submission = Submission(
-        batch_id, caller.key_id, endpoint, body["model"], encoded, custom_id, held.body, held.tokens, held.cost
+        batch_id, caller.key_id, endpoint, body["model"], metadata, custom_id, held.body, held.tokens, held.cost
     )
     created_at = submissions.store(submission, caller.allowance)
     return Job(batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, model=body["model"])

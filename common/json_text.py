@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 # All that Python and JSON Schema's regular expressions call white space.
 NOT_BLANK = r"[^\s\u001c-\u001f\u0085\ufeff]"
 _not_blank = re.compile(NOT_BLANK)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_escaped = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def loads(content: bytes | str) -> Any:
@@ -15,7 +17,7 @@ def loads(content: bytes | str) -> Any:
     infinities, numbers that would become one, and nesting deeper than the parser goes."""
     text = content.decode() if isinstance(content, bytes) else content
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return _decode(text)
     except RecursionError:
         raise ValueError("the nesting is too deep") from None
 
@@ -31,13 +33,16 @@ def _finite(digits: str) -> float:
     return value
 
 
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+
+
 def dumps(value: Any) -> bytes:
     """The value as compact JSON in UTF-8."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8 form but can be escaped, as whoever sent it did.
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _encode_escaped(value).encode()
 
 
 def is_blank(text: str) -> bool:

@@ -85,7 +85,7 @@ class _Found(NamedTuple):
     scopes: list[str]
     expired: bool
     state: str
-    overrides: dict[str, Any]
+    overrides: str
     hard_cap: int | None
     period_start: datetime
     period_end: datetime
@@ -270,7 +270,7 @@ _COLUMNS = """
 """
 _FIND: LiteralString = """
     SELECT prefix, id, account_id, plan, secret_hash, scopes, coalesce(expires_at <= now(), false) AS expired, state,
-        overrides, hard_cap, period_start, period_end
+        overrides::text, hard_cap, period_start, period_end
     FROM unnest(%(prefixes)s::text[]) AS sent (prefix) CROSS JOIN LATERAL find_api_key(prefix)
 """
 _INSERT = text(f"""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 account_id: ContextVar[str | None] = ContextVar("account_id", default=None)
 batch_id: ContextVar[str | None] = ContextVar("batch_id", default=None)
 
+_encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,14 +33,37 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _encode(line)
+
+
+class LineHandler(logging.Handler):
+    """Writes each record to a file descriptor in one call. Of the lock around a stream there is no need then, and a
+    thread that writes while it has one keeps all others waiting for as long as it waits for the interpreter."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def createLock(self) -> None:
+        """None: what is written at once stands together."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Whatever goes wrong in logging must not end the work that is logged: as the handlers of the library do.
+        try:
+            os.write(self._descriptor, (self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        except Exception:
+            self.handleError(record)
 
 
 def configure() -> None:
     """Sends every log record of this process to standard error as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
+    # None of this is in a line, and to find it out takes longer than to write one.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     # RQ tells of every ticket, and the model client of every call: neither names work, so neither is worth a line.
     for chatty in ("rq", "rq.worker", "httpx2", "httpcore2", "openai", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings().log_level)))

@@ -2,11 +2,10 @@
 
 import sys
 import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +43,10 @@ class Plan(BaseModel):
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     retention_days: Annotated[int, Field(ge=1, le=3_650)]
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+
+    def __hash__(self) -> int:
+        # Plans are looked up by with every request: those of one name that differ are few.
+        return hash(self.name)
 
     @property
     def retention(self) -> timedelta:
@@ -90,16 +93,13 @@ def get(name: str) -> Plan:
         raise InvalidRequest(f"There is no plan {name!r}: choose one of {', '.join(plans())}.", param="plan") from None
 
 
-def with_overrides(name: str, overrides: Mapping[str, Any]) -> Plan:
-    """The plan with an account's own values. Raises InvalidRequest naming one that cannot be."""
-    if not overrides:
-        return get(name)
-    return _overridden(name, json_text.dumps(overrides))
-
-
 @lru_cache(maxsize=1024)
-def _overridden(name: str, overrides: bytes) -> Plan:
+def with_overrides(name: str, overrides: str) -> Plan:
+    """The plan with an account's own values, which are a JSON object. Raises InvalidRequest naming one that cannot
+    be."""
     values = json_text.loads(overrides)
+    if not values:
+        return get(name)
     for field in values:
         if field not in OVERRIDABLE:
             allowed = ", ".join(sorted(OVERRIDABLE))

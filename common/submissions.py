@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from common import queue, quotas, together
+from common import json_text, queue, quotas, together
 from common.database import as_account, write_one
 from common.errors import QuotaExceeded
 from common.grouped import Grouped
@@ -19,13 +19,13 @@ from common.quotas import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job as it is stored. `metadata` is JSON; `tokens` and `cost`, in nano-dollars, are held for it."""
+    """A job as it is stored; `tokens` and `cost`, in nano-dollars, are held for it."""
 
     id: UUID
     api_key_id: UUID
     endpoint: str
     model: str
-    metadata: str | None
+    metadata: dict[str, str] | None
     custom_id: str
     body: bytes
     tokens: int
@@ -79,23 +79,30 @@ def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime
         "max_queued_tokens": limits.max_queued_tokens,
         "hard_cap": allowance.hard_cap,
         "plan": limits.name,
-        "ids": [job.id for job in submissions],
-        "api_key_ids": [job.api_key_id for job in submissions],
-        "endpoints": [job.endpoint for job in submissions],
-        "models": [job.model for job in submissions],
-        "metadatas": [job.metadata for job in submissions],
-        "custom_ids": [job.custom_id for job in submissions],
+        "tokens": sum([job.tokens for job in submissions]),
+        "cost": sum([job.cost for job in submissions]),
+        "jobs": json_text.dumps([_row(job) for job in submissions]).decode(),
         "bodies": [job.body for job in submissions],
-        "job_tokens": [job.tokens for job in submissions],
-        "job_costs": [job.cost for job in submissions],
     }
     row = write_one(_INSERT, parameters)
     return row[0] if row is not None else None
 
 
+def _row(job: Submission) -> dict[str, Any]:
+    return {
+        "id": job.id.hex,
+        "api_key_id": job.api_key_id.hex,
+        "endpoint": job.endpoint,
+        "model": job.model,
+        "metadata": job.metadata,
+        "custom_id": job.custom_id,
+        "tokens": job.tokens,
+        "cost": job.cost,
+    }
+
+
 _INSERT: LiteralString = """
     SELECT store_single_jobs(%(account_id)s, %(period_start)s, %(tokens_per_month)s::bigint,
-        %(max_queued_tokens)s::bigint, %(hard_cap)s::bigint, %(plan)s, %(ids)s::uuid[], %(api_key_ids)s::uuid[],
-        %(endpoints)s::text[], %(models)s::text[], %(metadatas)s::text[], %(custom_ids)s::text[], %(bodies)s::bytea[],
-        %(job_tokens)s::int[], %(job_costs)s::bigint[])
+        %(max_queued_tokens)s::bigint, %(hard_cap)s::bigint, %(tokens)s::bigint, %(cost)s::bigint, %(plan)s,
+        %(jobs)s::jsonb, %(bodies)s::bytea[])
 """

@@ -103,14 +103,20 @@ class RateLimits(Limiter):
             self._valid_keys.clear()
         self._valid_keys[hash(key)] = None
         own = _windows_of(caller.key_id, caller.account_id, caller.limits)
-        full = self._take([*own, *_windows_of_address(address())])
+        full = self._take(own + _windows_of_address(address(), settings().address_requests_per_minute))
         if full is not None:
             raise _refusal(full.window, full.seconds)
 
     def count_refused(self, failed: bool) -> None:
         """Counts this request as its address's, and where its authentication failed as one without a valid key. Raises
         RateLimited."""
-        full = self._take(_windows_of_address(address(), failed))
+        full = self._take(
+            _windows_of_address(
+                address(),
+                settings().address_requests_per_minute,
+                settings().address_failures_per_minute if failed else None,
+            )
+        )
         if full is not None:
             if len(self._blocked) >= MAX_REMEMBERED:
                 self._blocked.clear()
@@ -149,11 +155,12 @@ def _windows_of(key_id: UUID, account_id: UUID, limits: Plan) -> tuple[Window, .
     )
 
 
-def _windows_of_address(sender: str, failed: bool = False) -> tuple[Window, ...]:
-    all_requests = window("address", sender, MINUTE, settings().address_requests_per_minute)
-    if not failed:
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _windows_of_address(sender: str, per_minute: int, failures_per_minute: int | None = None) -> tuple[Window, ...]:
+    all_requests = window("address", sender, MINUTE, per_minute)
+    if failures_per_minute is None:
         return (all_requests,)
-    return all_requests, window("stranger", sender, MINUTE, settings().address_failures_per_minute)
+    return all_requests, window("stranger", sender, MINUTE, failures_per_minute)
 
 
 def _refusal(full: Window, seconds: float) -> RateLimited:

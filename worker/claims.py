@@ -217,7 +217,7 @@ _NEXT_ACCOUNT = text(f"""
                 ORDER BY b.account_id LIMIT 1)
         FROM waiting WHERE waiting.account_id IS NOT NULL
     )
-    SELECT a.id, a.virtual_time, a.overrides, (
+    SELECT a.id, a.virtual_time, CAST(a.overrides AS text) AS overrides, (
         SELECT coalesce(sum(c.pending), 0) FROM claims c WHERE c.account_id = a.id AND c.state = 'leased'
     ) AS running
     FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(CAST(:full AS uuid[]))

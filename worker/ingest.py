@@ -181,7 +181,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:batch_id))")
 _INPUT_BYTES = text("SELECT f.bytes FROM batches b JOIN files f ON f.id = b.input_file_id WHERE b.id = :batch_id")
 
 _GET = text("""
-    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, b.max_cost, f.storage_key, a.overrides,
+    SELECT b.id, b.account_id, b.plan, b.endpoint, b.model, b.input, b.on_error, b.max_cost, f.storage_key,
+        CAST(a.overrides AS text) AS overrides,
         a.hard_cap, p.period_start, p.period_end
     FROM batches b JOIN accounts a ON a.id = b.account_id LEFT JOIN files f ON f.id = b.input_file_id
         CROSS JOIN LATERAL billing_period(a.billing_anchor, now()) AS p

@@ -156,26 +156,30 @@ $$;
 
 -- Stores single jobs with what they may use held, all of them or none. Returns when, or null where there is no room.
 CREATE FUNCTION store_single_jobs(wanted_account uuid, wanted_period timestamptz, tokens_per_month bigint,
-    max_queued_tokens bigint, hard_cap bigint, wanted_plan text, ids uuid[], api_key_ids uuid[], endpoints text[],
-    models text[], metadatas text[], custom_ids text[], bodies bytea[], job_tokens int[], job_costs bigint[])
+    max_queued_tokens bigint, hard_cap bigint, tokens bigint, cost bigint, wanted_plan text, jobs jsonb, bodies bytea[])
 RETURNS timestamptz
 LANGUAGE plpgsql AS
 $$
 BEGIN
     PERFORM set_config('batchyard.account_id', wanted_account::text, true);
-    IF NOT hold_quota(wanted_account, wanted_period, (SELECT sum(t) FROM unnest(job_tokens) t)::bigint,
-                (SELECT sum(c) FROM unnest(job_costs) c)::bigint, tokens_per_month, max_queued_tokens, hard_cap) THEN
+    IF NOT hold_quota(wanted_account, wanted_period, tokens, cost, tokens_per_month, max_queued_tokens, hard_cap) THEN
         RETURN NULL;
     END IF;
-    INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
-        in_progress_at, period_start, reserved_tokens, reserved_cost)
-    SELECT w.id, wanted_account, w.api_key_id, wanted_plan, 'single', w.endpoint, w.model, w.metadata::jsonb,
-        'in_progress', 1, now(), wanted_period, w.tokens, w.cost
-    FROM unnest(ids, api_key_ids, endpoints, models, metadatas, job_tokens, job_costs)
-        AS w (id, api_key_id, endpoint, model, metadata, tokens, cost);
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM ROWS FROM (
+            jsonb_to_recordset(jobs) AS (id uuid, api_key_id uuid, endpoint text, model text, metadata jsonb,
+                custom_id text, tokens int, cost bigint),
+            unnest(bodies)
+        ) AS w (id, api_key_id, endpoint, model, metadata, custom_id, tokens, cost, body)
+    ), batch AS (
+        INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, state, total,
+            in_progress_at, period_start, reserved_tokens, reserved_cost)
+        SELECT w.id, wanted_account, w.api_key_id, wanted_plan, 'single', w.endpoint, w.model, w.metadata,
+            'in_progress', 1, now(), wanted_period, w.tokens, w.cost
+        FROM wanted w
+    )
     INSERT INTO jobs (batch_id, seq, account_id, tokens, cost, custom_id, body)
-    SELECT w.id, 0, wanted_account, w.tokens, w.cost, w.custom_id, w.body
-    FROM unnest(ids, job_tokens, job_costs, custom_ids, bodies) AS w (id, tokens, cost, custom_id, body);
+    SELECT w.id, 0, wanted_account, w.tokens, w.cost, w.custom_id, w.body FROM wanted w;
     RETURN now();
 END
 $$;

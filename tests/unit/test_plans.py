@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from common import json_text
 from common.errors import InvalidRequest
 from common.plans import OVERRIDABLE, OWN_FILE, Plan, read, with_overrides
 from tests.process_settings import process_settings
@@ -63,7 +64,7 @@ def test_a_file_without_plans_is_refused(tmp_path: Path) -> None:
 
 def test_an_account_has_its_own_values_and_the_rest_of_its_plan() -> None:
     plan = read(OWN_FILE)["pro"]
-    own = with_overrides("pro", {"max_rows": 5, "models": ["sim*"]})
+    own = with_overrides("pro", '{"max_rows": 5, "models": ["sim*"]}')
     assert (own.max_rows, own.models) == (5, ("sim*",))
     assert own.model_dump(exclude={"max_rows", "models"}) == plan.model_dump(exclude={"max_rows", "models"})
 
@@ -71,7 +72,7 @@ def test_an_account_has_its_own_values_and_the_rest_of_its_plan() -> None:
 @pytest.mark.parametrize("overrides", [{"max_rows": 0}, {"max_rows": "5"}, {"weight": 2}, {"name": "x"}, {"rows": 1}])
 def test_a_value_that_no_account_may_have_is_named(overrides: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        with_overrides("pro", overrides)
+        with_overrides("pro", json_text.dumps(overrides).decode())
     assert refused.value.param == f"limits.{next(iter(overrides))}"
 
 
