@@ -27,7 +27,7 @@ from tests.conftest import redis_database
 from tests.customer import Customer, answer
 from tests.process_settings import process_settings
 
-EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "5")
+EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "3")
 SECONDS = 60 * 60
 CHAT = "/v1/chat/completions"
 # Where a request that the document allows may mean nothing all the same: ranges that end before they begin, moments

@@ -15,7 +15,7 @@ from local.stack import Stack
 from tests.customer import Customer, answer
 from tests.waiting import wait_for
 
-ROWS = 600
+ROWS = 360
 MODEL = "sim-latency-500ms"
 CONCURRENCY = 32
 # Longer than a lease, a sweep and the work left.
