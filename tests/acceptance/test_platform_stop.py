@@ -34,11 +34,12 @@ def test_stopping_the_platform_starts_nothing_new_and_resuming_it_loses_and_repe
 ) -> None:
     customer = new_customer()
     content = b"text\n" + b"".join(b"row %d of a stopped batch\n" % number for number in range(ROWS))
-    batch_id = customer.create_batch(content, model="sim-latency-3s")["id"]
+    created = customer.create_batch(content, model="sim-latency-3s")
+    batch_id, own = created["id"], batch_uuid(created)
     query: LiteralString = "SELECT coalesce(sum(pending), 0)::int FROM claims WHERE batch_id = %s AND state = 'leased'"
 
     def leased() -> tuple[object, ...]:
-        return one(database, query, batch_uuid(batch_id))
+        return one(database, query, own)
 
     # More rows are under claims than there are calls in flight: those that wait must not begin.
     wait_for(leased, lambda found: found > (300,))
@@ -50,5 +51,5 @@ def test_stopping_the_platform_starts_nothing_new_and_resuming_it_loses_and_repe
     _switch(database, on=True)
     batch = customer.ended_batch(batch_id, seconds=60)
     assert batch["counts"]["succeeded"] == ROWS
-    assert one(database, "SELECT max(attempts) FROM results WHERE batch_id = %s", batch_uuid(batch_id)) == (1,)
+    assert one(database, "SELECT max(attempts) FROM results WHERE batch_id = %s", own) == (1,)
     check_counters_are_sums(database)
