@@ -58,12 +58,13 @@ def register(app: Flask) -> None:
 
 def _body(message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
     response = jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
-    if (connection := request.environ.get("gunicorn.socket")) is not None:
-        response.call_on_close(partial(_read_on, connection, request.environ["wsgi.input"]))
+    connection, sent = request.environ.get("gunicorn.socket"), request.environ.get(request_body.SENT)
+    if connection is not None and sent is not None:
+        response.call_on_close(partial(_read_on, connection, sent))
     return response
 
 
-def _read_on(connection: socket, content: BinaryIO) -> None:
+def _read_on(connection: socket, sent: Sent) -> None:
     """Takes what a refused client still sends, for a while after it has its answer. Closing the connection under it at
     once would be what it sees, and not the answer: some clients read only once they could write everything."""
     deadline = time.monotonic() + READ_ON_SECONDS
@@ -71,7 +72,7 @@ def _read_on(connection: socket, content: BinaryIO) -> None:
     with suppress(Exception):
         while (seconds := deadline - time.monotonic()) > 0:
             connection.settimeout(seconds)
-            if not content.read(READ_ON_BYTES):
+            if not sent.skip(READ_ON_BYTES):
                 break
         connection.settimeout(None)
 

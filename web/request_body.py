@@ -11,6 +11,8 @@ from web.content_encoding import Readable
 
 # gunicorn copies all that it has received ahead for each read of a part of it, and receives as much as this ahead.
 READ_BYTES = 1 << 20
+# Where the environment of a request has its body as it was sent.
+SENT = "batchyard.sent"
 
 
 def receive() -> None:
@@ -21,8 +23,8 @@ def receive() -> None:
         connection.settimeout(settings().stall_seconds)
     limit = settings().max_upload_bytes
     length = get_content_length(environ)
+    body = environ[SENT] = Sent(environ["wsgi.input"], length, limit)
     decode = content_encoding.decoder(request.headers.get("Content-Encoding"))
-    body = Sent(environ["wsgi.input"], length, limit)
     if decode is None:
         environ["wsgi.input"] = body
         return
@@ -70,6 +72,10 @@ class Sent:
         if self._received > self._limit:
             raise self.too_large()
         return piece
+
+    def skip(self, size: int) -> bool:
+        """Takes up to `size` bytes more, whatever the limit and wherever the reading failed. False at the end."""
+        return bool(self._stream.read(size))
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"The body is over {self._limit:,} bytes: send less at once.", code="body_too_large")
