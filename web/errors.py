@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from socket import socket
-from typing import Any, BinaryIO
+from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
@@ -13,6 +13,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from common import errors
+from web import request_body
+from web.request_body import Sent
 
 log = logging.getLogger(__name__)
 
