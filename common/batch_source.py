@@ -25,10 +25,10 @@ def intake(
     model: str | None = None,
     csv_input: dict[str, Any] | None = None,
     skip: bool = False,
-    max_cost: int | None = None,
+    priced: bool = False,
 ) -> Intake:
-    """The intake of a batch's input; `csv_input` and `model` are those of a CSV."""
-    reserver = Reserver(endpoint, limits, priced=max_cost is not None)
+    """The intake of a batch's input; `csv_input` and `model` are those of a CSV. `priced` as for a Reserver."""
+    reserver = Reserver(endpoint, limits, priced=priced)
     read: Callable[[BinaryIO], Iterator[InputRow]]
     ids_unique = False
     if csv_input is not None and model is not None:

@@ -249,32 +249,42 @@ def retry(caller: Caller, batch_id: str) -> Batch:
         "seconds": window(batch.completion_window).total_seconds(),
     }
     with as_account(account_id) as connection:
-        if connection.execute(_RETRY, parameters).rowcount == 0:
+        retried = connection.execute(_RETRY, parameters).one_or_none()
+        if retried is None:
             raise Conflict("The batch has no row that could run again.", param="batch_id")
         held = connection.execute(_TO_HOLD, {"batch_id": batch.id}).one()
         tokens, cost = int(held.tokens), int(held.cost)
         parameters = {"batch_id": batch.id, "period_start": caller.period_start, "tokens": tokens, "cost": cost}
         connection.execute(_HOLD, parameters)
-        quotas.reserve(connection, caller.allowance, tokens, exposure(cost, batch.cost, batch.max_cost))
+        quotas.reserve(connection, caller.allowance, tokens, exposure(cost, retried.cost, retried.max_cost))
     return get(account_id, batch_id)
 
 
 def set_max_cost(caller: Caller, batch_id: str, max_cost: int | None) -> Batch:
     """Sets a batch's cap on its cost, in nano-dollars, or removes it. A batch that it had paused goes on when there is
     room again: `queue.announce_work` then wakes a worker. Raises NotFound, QuotaExceeded when the account has no room
-    for what the batch may then cost, and Conflict when it has ended."""
+    for what the batch may then cost, InvalidRequest where the price of a row is not known, and Conflict while the
+    batch's input is read, which goes by the cap that it had, and when it has ended."""
     batch = get(caller.account_id, batch_id)
     with as_account(caller.account_id) as connection:
         row = connection.execute(_LOCK, {"account_id": caller.account_id, "batch_id": batch.id}).one()
         if row.state in ENDED_STATES:
             raise Conflict(f"The batch has ended already: it is {row.state}.", param="batch_id")
+        if row.state == "validating":
+            raise Conflict("The batch's input is being read: set its cap once it is in progress.", param="batch_id")
+        new = max_cost is not None and row.max_cost is None
+        if new and connection.execute(_UNPRICED, {"batch_id": batch.id}).scalar_one():
+            raise InvalidRequest(
+                "The batch has rows whose cost is not known beforehand, so that no cap can hold.",
+                param="max_cost",
+                code="price_unknown",
+            )
         connection.execute(_SET_MAX_COST, {"batch_id": batch.id, "max_cost": max_cost})
-        if row.period_start is not None:
-            more = exposure(row.reserved_cost, row.cost, max_cost) - exposure(row.reserved_cost, row.cost, row.max_cost)
-            if more > 0:
-                quotas.reserve(connection, replace(caller.allowance, period_start=row.period_start), 0, more)
-            else:
-                quotas.release(connection, caller.account_id, row.period_start, 0, -more)
+        more = exposure(row.reserved_cost, row.cost, max_cost) - exposure(row.reserved_cost, row.cost, row.max_cost)
+        if more > 0:
+            quotas.reserve(connection, replace(caller.allowance, period_start=row.period_start), 0, more)
+        else:
+            quotas.release(connection, caller.account_id, row.period_start, 0, -more)
     return get(caller.account_id, batch_id)
 
 
@@ -282,6 +292,9 @@ _LOCK = text("""
     SELECT state, period_start, reserved_cost, cost, max_cost FROM batches
     WHERE id = :batch_id AND account_id = :account_id FOR UPDATE
 """)
+
+# Rows of a model without a known price are held at no cost.
+_UNPRICED = text("SELECT EXISTS (SELECT 1 FROM jobs WHERE batch_id = :batch_id AND cost = 0)")
 
 _SET_MAX_COST = text("""
     UPDATE batches SET max_cost = :max_cost, held_back = false,
@@ -347,4 +360,5 @@ _RETRY = text(f"""
         AND results_expire_at > clock_timestamp()
         AND (cancelled > 0 OR expired > 0 OR failed > 0 AND EXISTS (
             SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND {results.MAY_RUN_AGAIN}))
+    RETURNING cost, max_cost
 """)

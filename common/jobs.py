@@ -75,7 +75,8 @@ def submit(
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
     accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be,
     named behind `prefix`, and QuotaExceeded."""
-    held = Reserver(endpoint, caller.limits).hold(body, json_text.dumps(body), prefix)
+    reserver = Reserver(endpoint, caller.limits, priced=caller.hard_cap is not None)
+    held = reserver.hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
     submission = Submission(
@@ -146,10 +147,12 @@ _SELECT = """
 
 _GET = text(f"{_SELECT} AND b.id = :batch_id AND j.seq = :seq")
 
+# As Job.status has it, in words that the index of what is open serves.
+_OPEN = "b.state IN ('in_progress', 'paused', 'cancelling', 'expiring')"
 _STATUS_CONDITIONS = {
     None: "true",
-    "queued": "b.state = 'in_progress' AND (b.cursor = 0 OR b.returned > 0)",
-    "in_progress": "b.state IN ('in_progress', 'cancelling') AND b.cursor = 1 AND b.returned = 0",
+    "queued": f"{_OPEN} AND (b.cursor = 0 OR b.returned > 0)",
+    "in_progress": f"{_OPEN} AND b.cursor = 1 AND b.returned = 0",
     "completed": "b.succeeded = 1",
     "failed": "b.failed = 1",
     "cancelled": "b.cancelled = 1",

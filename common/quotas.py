@@ -72,7 +72,7 @@ def refusal(connection: Connection, allowance: Allowance, tokens: int, cost: int
     row = connection.execute(_GET, allowance.parameters(tokens, cost)).one()
     limits = allowance.limits
     resets = allowance.period_end.strftime("%Y-%m-%d %H:%M UTC")
-    if row.used + row.reserved + tokens > limits.tokens_per_month:
+    if tokens and row.used + row.reserved + tokens > limits.tokens_per_month:
         left = max(0, limits.tokens_per_month - row.used - row.reserved)
         return QuotaExceeded(
             f"This needs {tokens:,} tokens at most, and {left:,} of the {limits.tokens_per_month:,} a month are left "

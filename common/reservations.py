@@ -1,9 +1,10 @@
 """What is held for a job until its result is there: the most tokens it can use, and the most they can cost.
 
 The prompt counts as half the bytes of its body. Tokenizers in use make a token of about four bytes of English, of three
-of Chinese and of two of closely set code or numbers, and the body's own JSON is counted with it, so that this is a
-bound and no estimate. The answer counts as the bound that the request sets, times the answers it asks for; a request
-that sets none gets the plan's, written into its body.
+of Chinese and of two of closely set code or numbers, and the body's own JSON is counted with it, so that for what is in
+the body this is a bound and no estimate; what it only names, an image at an address or an earlier response, is not in
+it. The answer counts as the bound that the request sets, times the answers it asks for; a request that sets none gets
+the plan's, written into its body.
 """
 
 from functools import lru_cache
@@ -15,17 +16,20 @@ from common.errors import InvalidRequest
 from common.plans import Plan
 from common.prices import Price, price_of
 
+COMPLETIONS = "/v1/completions"
 BYTES_PER_PROMPT_TOKEN = 2
 MAX_ANSWERS = 128
 # The fields that bound an answer; the first is the one to add.
 OUTPUT_BOUNDS: dict[str, tuple[str, ...]] = {
     CHAT: ("max_completion_tokens", "max_tokens"),
     "/v1/responses": ("max_output_tokens",),
-    "/v1/completions": ("max_tokens",),
+    COMPLETIONS: ("max_tokens",),
     "/v1/embeddings": (),
 }
-# How many answers are asked for.
-ANSWERS: dict[str, tuple[str, ...]] = {CHAT: ("n",), "/v1/completions": ("n", "best_of")}
+# How many answers to a prompt are asked for, or made to choose from: the most of these.
+ANSWERS: dict[str, tuple[str, ...]] = {CHAT: ("n",), COMPLETIONS: ("n", "best_of")}
+# As a column has it.
+MAX_JOB_TOKENS = 2**31 - 1
 
 
 class Held(NamedTuple):
@@ -41,6 +45,7 @@ class Reserver:
     model without a known price is then refused."""
 
     def __init__(self, endpoint: str, limits: Plan, *, priced: bool = False) -> None:
+        self._endpoint = endpoint
         self._bounds = OUTPUT_BOUNDS[endpoint]
         self._answers = ANSWERS.get(endpoint, ())
         self._max_output = limits.max_output_tokens
@@ -53,7 +58,7 @@ class Reserver:
 
     def hold(self, body: dict[str, Any], sent: bytes, prefix: str = "body.") -> Held:
         """`sent` is the body as JSON. Raises InvalidRequest, naming the field behind `prefix`."""
-        output = self._output(body, prefix)
+        output = self.output_of(body, prefix)
         if output is None:
             output = self._default_output
             name = self._bounds[0]
@@ -63,15 +68,20 @@ class Reserver:
             else:
                 sent = b'%b,"%b":%d}' % (sent[:-1], name.encode(), output)
         if self._answers:
-            for name in self._answers:
-                if (answers := body.get(name)) is not None:
-                    output *= self._counted(answers, f"{prefix}{name}", MAX_ANSWERS)
+            output *= self._answers_to(body, prefix)
         return Held(sent, *self.bound(body["model"], len(sent), output, prefix))
 
     def bound(self, model: str, size: int, output: int, prefix: str = "body.") -> tuple[int, int]:
         """Tokens and cost of a body of `size` bytes whose answers have at most `output` tokens. Raises InvalidRequest
         for one that is too long, or whose cost nobody knows though it has to."""
         prompt = size // BYTES_PER_PROMPT_TOKEN
+        if prompt + output > MAX_JOB_TOKENS:
+            raise InvalidRequest(
+                f"The answers may come to {output:,} tokens, and one request to {MAX_JOB_TOKENS:,} at most: ask for "
+                "fewer or shorter ones.",
+                param=f"{prefix}{self._bounds[0]}" if self._bounds else prefix.rstrip("."),
+                code="invalid_bound",
+            )
         if prompt > self._max_prompt:
             raise InvalidRequest(
                 f"The body counts as {prompt:,} tokens of prompt, half its bytes; the plan {self._plan} allows "
@@ -83,32 +93,32 @@ class Reserver:
         if price is None:
             if self._priced:
                 raise InvalidRequest(
-                    f"The price of {model!r} is not known, so that no cap on the cost can hold: leave the cap out, or "
-                    "choose another model.",
+                    f"The price of {model!r} is not known, so that no cap on the cost can hold: choose another "
+                    "model, leave the cap out, or have the operator name the price.",
                     param=f"{prefix}model",
                     code="price_unknown",
                 )
             return prompt + output, 0
         return prompt + output, price.cost(prompt, 0, output)
 
-    def _output(self, body: dict[str, Any], prefix: str) -> int | None:
-        """The bound of one answer; None where the body sets none."""
-        found: int | None = None if self._bounds else 0
-        for name in self._bounds:
-            if (value := body.get(name)) is not None:
-                found = max(found or 0, self._counted(value, f"{prefix}{name}", self._max_output))
-        return found
+    def _answers_to(self, body: dict[str, Any], prefix: str) -> int:
+        most = 1
+        for name in self._answers:
+            if (answers := body.get(name)) is not None:
+                most = max(most, self._counted(answers, f"{prefix}{name}", MAX_ANSWERS))
+        return most * _prompts(body.get("prompt")) if self._endpoint == COMPLETIONS else most
 
     def bounded(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The fields of a CSV's bodies, with a bound of the answers. Raises InvalidRequest."""
         return fields if self.output_of(fields) is not None else fields | {self._bounds[0]: self._default_output}
 
-    def output_of(self, fields: dict[str, Any]) -> int | None:
-        """The bound that the fields of a CSV's bodies set, if they do. Raises InvalidRequest."""
-        found = None
+    def output_of(self, fields: dict[str, Any], prefix: str = "") -> int | None:
+        """The bound of one answer that a body sets, or the fields of all bodies of a CSV; None where they set none, and
+        0 where answers have no tokens. Raises InvalidRequest, naming the field behind `prefix`."""
+        found: int | None = None if self._bounds else 0
         for name in self._bounds:
             if (value := fields.get(name)) is not None:
-                found = max(found or 0, self._counted(value, name, self._max_output))
+                found = max(found or 0, self._counted(value, f"{prefix}{name}", self._max_output))
         return found
 
     def _counted(self, value: object, param: str, most: int) -> int:
@@ -120,6 +130,13 @@ class Reserver:
             param=param,
             code="invalid_bound",
         )
+
+
+def _prompts(prompt: object) -> int:
+    """Of a completion, each of which has answers: a list has several, unless it is one prompt's tokens."""
+    if not isinstance(prompt, list) or all(isinstance(token, int) for token in prompt):
+        return 1
+    return len(prompt)
 
 
 def exposure(reserved: int, cost: int, max_cost: int | None) -> int:

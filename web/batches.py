@@ -114,6 +114,10 @@ def estimate() -> Response:
     return jsonify(render.estimate(found, caller().limits))
 
 
+def _priced(max_cost: int | None) -> bool:
+    return max_cost is not None or caller().hard_cap is not None
+
+
 def _intake() -> tuple[Intake, int | None]:
     form = _form()
     if form.requests is not None:
@@ -126,7 +130,7 @@ def _intake() -> tuple[Intake, int | None]:
         limits=caller().limits,
         endpoint=form.endpoint,
         skip=form.on_error == "skip",
-        max_cost=form.max_cost,
+        priced=_priced(form.max_cost),
     )
     return intake, form.max_cost
 
@@ -139,7 +143,7 @@ def _csv_intake() -> tuple[Intake, int | None]:
         endpoint=CHAT,
         model=form.model,
         csv_input=csv_input.to_json(),
-        max_cost=form.max_cost,
+        priced=_priced(form.max_cost),
     )
     return intake, form.max_cost
 

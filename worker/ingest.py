@@ -19,7 +19,7 @@ from common import batch_source, files, ids, interpreter, json_text, logs, plans
 from common.batch_input import INGEST_LOCK
 from common.batch_states import finish
 from common.database import owner_engine
-from common.errors import QuotaExceeded
+from common.errors import InvalidRequest, QuotaExceeded
 from common.input_rows import BadRow
 from common.intake import Intake, Rejected
 from common.output_lines import line
@@ -57,9 +57,9 @@ def read(batch_id: UUID) -> None:
     except Rejected as rejected:
         _fail(batch_id, [asdict(error) for error in rejected.errors], rejected.counts)
         return
-    except QuotaExceeded as refused:
-        # Of no line: it is the batch that there is no room for.
-        error = {"code": refused.code, "line": None, "message": refused.message, "param": None}
+    except (QuotaExceeded, InvalidRequest) as refused:
+        # Of no line: it is the batch that there is no room for, or whose options its plan no longer allows.
+        error = {"code": refused.code, "line": None, "message": refused.message, "param": refused.param}
         _fail(batch_id, [error], Counter([refused.code or ""]))
         return
     except _Cancelled:
@@ -83,7 +83,7 @@ def ingest(batch_id: UUID) -> str | None:
             model=batch.model,
             csv_input=batch.input,
             skip=batch.on_error == "skip",
-            max_cost=batch.max_cost,
+            priced=batch.max_cost is not None or batch.hard_cap is not None,
         )
         tokens, cost = _write_jobs(connection, batch, intake)
         failing = _fail_rows(connection, batch, intake.failing_rows())

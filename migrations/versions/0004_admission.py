@@ -119,7 +119,8 @@ CREATE INDEX batches_claimable ON batches (plan, account_id, (kind <> 'single'),
     WHERE state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back;
 DROP INDEX batches_due;
 CREATE INDEX batches_due ON batches (expires_at) WHERE state IN ('validating', 'in_progress', 'paused');
-CREATE INDEX batches_open ON batches (account_id, id) WHERE state IN ('validating', 'in_progress', 'paused');
+CREATE INDEX batches_open ON batches (account_id, id)
+    WHERE state IN ('validating', 'in_progress', 'paused', 'cancelling', 'expiring');
 
 ALTER TABLE claims
     ADD COLUMN account_id uuid,
@@ -144,12 +145,12 @@ $$
 BEGIN
     UPDATE quotas q SET reserved = q.reserved + wanted_tokens, cost_reserved = q.cost_reserved + wanted_cost
     WHERE q.account_id = wanted_account AND q.period_start = wanted_period
-        AND q.used + q.reserved + wanted_tokens <= tokens_per_month
+        AND (wanted_tokens = 0 OR q.used + q.reserved + wanted_tokens <= tokens_per_month)
         AND (hard_cap IS NULL OR q.cost_used + q.cost_reserved + wanted_cost <= hard_cap)
-        AND q.reserved + wanted_tokens + (
+        AND (wanted_tokens = 0 OR q.reserved + wanted_tokens + (
             SELECT coalesce(sum(o.reserved), 0) FROM quotas o
             WHERE o.account_id = wanted_account AND o.period_start <> wanted_period AND o.reserved > 0
-        ) <= max_queued_tokens;
+        ) <= max_queued_tokens);
     RETURN FOUND;
 END
 $$;

@@ -246,6 +246,10 @@ def running_batch(web: WebClient) -> str:
     return ids.show("batch_", work.requests(web.caller, [work.request(0)]))
 
 
+def priced_batch(web: WebClient) -> str:
+    return ids.show("batch_", work.bulk(web.caller, 1, model="gpt-4o-mini"))
+
+
 def failed_batch(web: WebClient) -> str:
     shown = running_batch(web)
     (claim,) = work.take()
@@ -288,7 +292,7 @@ POSTS: dict[str, tuple[Callable[[WebClient], str], Callable[[], dict[str, Any]]]
     "/batches of a CSV": (nothing, lambda: {"data": csv()}),
     "/batches/estimate": (nothing, lambda: {"json": INLINE}),
     "/batches/estimate of a CSV": (nothing, lambda: {"data": csv()}),
-    "/batches/<batch_id>": (running_batch, lambda: {"json": {"max_cost": "1"}}),
+    "/batches/<batch_id>": (priced_batch, lambda: {"json": {"max_cost": "1"}}),
     "/batches/<batch_id>/cancel": (running_batch, dict),
     "/batches/<batch_id>/retry": (failed_batch, dict),
     "/api_keys": (nothing, lambda: {"json": NEW_KEY}),

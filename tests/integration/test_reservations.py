@@ -1,6 +1,7 @@
 """What is held at admission and settled with results: never past a limit, and sums at any time."""
 
 import contextlib
+import io
 import json
 import random
 from collections.abc import Callable
@@ -11,7 +12,9 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from common import batches, ids, jobs, json_text
+from common import batches, csv_dialect, ids, jobs, json_text
+from common.batch_input import CsvInput
+from common.batches import Options
 from common.errors import Conflict, InvalidRequest, QuotaExceeded
 from common.keys import Caller
 from common.reservations import Reserver
@@ -67,7 +70,10 @@ def quota(database: psycopg.Connection, of: Caller) -> tuple[object, ...]:
         ("/v1/chat/completions", {"max_tokens": 7}, 7),
         ("/v1/chat/completions", {"max_tokens": 7, "max_completion_tokens": 9, "n": 3}, 27),
         ("/v1/chat/completions", {"max_tokens": None, "n": None}, 4_096),
-        ("/v1/completions", {"max_tokens": 7, "n": 2, "best_of": 4}, 56),
+        ("/v1/completions", {"max_tokens": 7, "n": 2, "best_of": 4}, 28),
+        ("/v1/completions", {"max_tokens": 7, "prompt": ["One", "Two", "Three"]}, 21),
+        ("/v1/completions", {"max_tokens": 7, "prompt": [[1, 2], [3]], "n": 2}, 28),
+        ("/v1/completions", {"max_tokens": 7, "prompt": [1, 2, 3]}, 7),
         ("/v1/responses", {"max_output_tokens": 7}, 7),
         ("/v1/responses", {"max_tokens": 7}, 4_096),
         ("/v1/embeddings", {}, 0),
@@ -105,6 +111,21 @@ def test_a_bound_that_cannot_be_is_named(fields: dict[str, Any], param: str) -> 
     with pytest.raises(InvalidRequest) as refused:
         Reserver("/v1/chat/completions", work.caller().limits).hold(body, json_text.dumps(body))
     assert (refused.value.param, refused.value.code) == (param, "invalid_bound")
+
+
+def test_answers_of_more_tokens_than_can_be_counted_are_refused_and_nothing_else_is(
+    database: psycopg.Connection,
+) -> None:
+    caller = allow(database, max_output_tokens=10_000_000, tokens_per_month=2**53, max_queued_tokens=2**53)
+    body = {"model": MODEL, "prompt": ["Hi"] * 2, "max_tokens": 10_000_000, "n": 128}
+    with pytest.raises(InvalidRequest) as refused:
+        jobs.submit(caller, "/v1/completions", body, None)
+    assert (refused.value.param, refused.value.code) == ("body.max_tokens", "invalid_bound")
+    lines = [{"custom_id": "large", "body": body}, {"custom_id": "small", "body": body | {"max_tokens": 10}}]
+    ingest.read(batches.create_inline(caller, Options("inline", "/v1/completions"), lines))
+    assert one(database, "SELECT state, errors #>> '{0, code}', error_count FROM batches") == (
+        "failed", "invalid_bound", 1,
+    )  # fmt: skip
 
 
 def test_a_prompt_over_the_plans_bound_is_refused(database: psycopg.Connection) -> None:
@@ -210,6 +231,58 @@ def test_a_model_without_a_price_may_not_run_under_a_batchs_cap(database: psycop
     assert one(database, "SELECT errors #>> '{0, code}' FROM batches") == ("price_unknown",)
 
 
+def test_an_account_with_a_cap_runs_nothing_whose_price_is_not_known(database: psycopg.Connection) -> None:
+    caller = cap(database, work.caller(), 10**12)
+    with pytest.raises(InvalidRequest) as refused:
+        work.single(caller)
+    assert (refused.value.param, refused.value.code) == ("body.model", "price_unknown")
+    submit(caller)
+    ingest.read(work.upload(caller, b"text\nrow\n"))
+    query = "SELECT errors #>> '{0, code}' FROM batches WHERE kind = 'csv'"
+    assert one(database, query) == ("price_unknown",)
+
+
+def test_a_batch_of_unknown_price_gets_no_cap_later(database: psycopg.Connection) -> None:
+    caller = work.caller()
+    shown = ids.show("batch_", work.bulk(caller, 2))
+    with pytest.raises(InvalidRequest) as refused:
+        batches.set_max_cost(caller, shown, 10**9)
+    assert (refused.value.param, refused.value.code) == ("max_cost", "price_unknown")
+    assert batches.set_max_cost(caller, shown, None).max_cost is None
+
+
+def test_the_cap_that_a_batch_is_read_under_stays_until_it_is_read(database: psycopg.Connection) -> None:
+    caller = work.caller()
+    batch_id = work.upload(caller, b"text\nrow\n", model=MODEL, max_cost=1_000)
+    shown = ids.show("batch_", batch_id)
+    with pytest.raises(Conflict):
+        batches.set_max_cost(caller, shown, None)
+    ingest.ingest(batch_id)
+    batches.set_max_cost(caller, shown, None)
+    check_quotas_are_sums(database)
+
+
+def test_a_cap_is_raised_also_where_no_token_is_left(database: psycopg.Connection) -> None:
+    caller = work.caller()
+    batch_id = work.bulk(caller, 3, model=MODEL, max_cost=1_000)
+    caller = allow_again(database, caller, tokens_per_month=1, max_queued_tokens=1)
+    batches.set_max_cost(caller, ids.show("batch_", batch_id), 2_000)
+    assert quota(database, caller)[3] == 2_000
+    check_quotas_are_sums(database)
+
+
+def test_options_that_the_plan_no_longer_allows_fail_their_batch(database: psycopg.Connection) -> None:
+    caller = work.caller()
+    file = io.BytesIO(b"text\nrow\n")
+    csv_input = CsvInput(csv_dialect.detect(file), "{{text}}", None, {"max_tokens": 5_000})
+    batch_id = batches.create_from_csv(caller, MODEL, csv_input, "rows.csv", file, None, None)
+    allow_less = '{"max_output_tokens": 4000, "default_output_tokens": 4000}'
+    database.execute("UPDATE accounts SET overrides = %s::jsonb WHERE id = %s", [allow_less, caller.account_id])
+    ingest.read(batch_id)
+    query = "SELECT state, errors #>> '{0, code}', errors #>> '{0, param}' FROM batches"
+    assert one(database, query) == ("failed", "invalid_bound", "max_tokens")
+
+
 def test_rows_that_fail_without_a_call_hold_nothing(database: psycopg.Connection) -> None:
     caller = work.caller()
     sent = [work.request(1), work.request(1), {"custom_id": "bad"}, work.request(2)]
@@ -260,7 +333,7 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
     """)
     callers = [work.caller(), cap(database, work.caller(), 10**12)]
     held_claims: list[Claim] = []
-    batch_ids = [work.bulk(callers[0], 3)]
+    batch_ids = [work.bulk(callers[0], 3, model=MODEL)]
 
     def make() -> None:
         of = chance.choice(callers)

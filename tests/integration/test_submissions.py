@@ -97,3 +97,23 @@ def test_when_the_database_goes_away_all_of_them_hear_of_it_and_the_next_is_stor
     accepted = 2 + sum(error is None for error in errors)
     assert one(database, "SELECT count(*) FROM jobs") == (accepted,)
     check_quotas_are_sums(database)
+
+
+@pytest.mark.parametrize("state", ["in_progress", "paused", "cancelling", "expiring"])
+@pytest.mark.parametrize(("cursor", "returned"), [(0, 0), (1, 0), (1, 1)])
+def test_a_job_is_listed_under_the_status_that_it_shows(
+    database: psycopg.Connection, state: str, cursor: int, returned: int
+) -> None:
+    caller = work.caller()
+    job = submit(caller)
+    reason = "spend_cap" if state == "paused" else None
+    database.execute(
+        "UPDATE batches SET state = %s, cursor = %s, returned = %s, paused_reason = %s",
+        [state, cursor, returned, reason],
+    )
+    shown = jobs.get(caller.account_id, job.shown_id).status
+    found = {
+        status: [listed.shown_id for listed in jobs.list_single(caller.account_id, status, None, 10)]
+        for status in jobs.STATUSES
+    }
+    assert found == {status: [job.shown_id] if status == shown else [] for status in jobs.STATUSES}
