@@ -1,4 +1,5 @@
-# Needs make and a Python of 3.11 or newer, nothing else: every target first makes .venv and installs what it needs.
+# Needs make and a Python of 3.11 or newer: every target first makes .venv and installs what it needs. For Python 3.13 and
+# newer no package carries a Redis, so that demo, up, test and bench need a redis-server on the PATH.
 
 VENV := .venv
 PY := $(VENV)/bin/python

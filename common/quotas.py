@@ -1,8 +1,8 @@
 """Quotas: an account's tokens and money in one billing period, used and held.
 
-used + reserved never passes the limit at admission: the check and the hold are one UPDATE of the account's row, and the
-row is the last that a transaction locks. What is held is let go, and what was used is added, in the transaction that
-writes the result.
+used + reserved never passes the limit at admission: the check and the hold are one UPDATE of the row. It is locked
+after every batch that others may want too, and before the platform's row. What is held is let go, and what was used is
+added, in the transaction that writes the result.
 """
 
 from collections.abc import Mapping

@@ -91,7 +91,7 @@ def ingest(batch_id: UUID) -> str | None:
         cost -= failing.cost
         _move_on(connection, batch, intake.total, failing, tokens, cost)
         finish(connection, [batch_id])
-        # The account's row is the hottest, so it is locked last.
+        # The row of the account's quota is the hottest, so it is locked last.
         limits = plans.with_overrides(batch.plan, batch.overrides)
         allowance = Allowance(batch.account_id, batch.period_start, batch.period_end, limits, batch.hard_cap)
         quotas.reserve(connection, allowance, tokens, exposure(cost, 0, batch.max_cost))

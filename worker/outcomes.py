@@ -86,7 +86,7 @@ def record(outcomes: Sequence[Outcome]) -> None:
             return
         _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
         _settle_claims(connection, recorded)
-        # The hottest rows are locked last: the batches', then the accounts', then the platform's.
+        # The hottest rows are locked last: the batches', then the accounts' quotas, then the platform's.
         changes = _count(connection, recorded)
         finish(connection, {outcome.claim.batch_id for outcome in recorded})
         capped = quotas.settle(connection, changes)

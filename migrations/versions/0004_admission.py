@@ -136,8 +136,10 @@ CREATE POLICY own_rows ON claims USING (account_id = (SELECT current_account()))
 # Admission is asked for with every single job, so that it is one statement for the web. It runs with the web's rights,
 # as the account that it names.
 SINGLE_JOBS = """
--- Whether an account has room for so much, in its period: then it is held. Only the row of the current period ever
--- grows, so that what is held in the others can be read without a lock.
+-- Whether an account has room for so much, in its period: then it is held. What is held in its other periods is read
+-- without a lock, as tokens come to the row of the current one. But an ingest or a request that began before a period's
+-- end still holds in the old one: where both rows grow at once, max_queued_tokens may be passed by what comes to one of
+-- them meanwhile. What a period itself may have is never passed.
 CREATE FUNCTION hold_quota(wanted_account uuid, wanted_period timestamptz, wanted_tokens bigint, wanted_cost bigint,
     tokens_per_month bigint, max_queued_tokens bigint, hard_cap bigint) RETURNS boolean
 LANGUAGE plpgsql AS
