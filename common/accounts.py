@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue
+from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue, quotas
 from common.audit import COMMAND_LINE, Actor
 from common.database import as_owner
 from common.errors import NotFound
@@ -76,24 +76,21 @@ def list_page(after: str | None, limit: int) -> Sequence[Account]:
 
 
 def change(actor: Actor, account_id: UUID | None, changes: Changes) -> Account:
-    """Another name, plan, limits or caps, from the next request on. Open batches go along to another plan, and those
-    that the hard cap had paused go on when it changes: they pause again where it is still reached. Raises NotFound,
-    and InvalidRequest naming what cannot be."""
+    """Another name, plan, limits or caps, from the next request on. Open batches go along to another plan; the sweep
+    sees what another hard cap pauses or lets go on. Raises NotFound, and InvalidRequest naming what cannot be."""
     with as_owner() as connection:
         before = _get(connection, _LOCK, account_id)
         wanted = _changed(before, changes)
         after = Account(**connection.execute(_UPDATE, wanted | {"id": before.id}).one()._mapping)
+        if before.soft_cap is not None and (after.soft_cap is None or after.soft_cap > before.soft_cap):
+            quotas.tell_again(connection, after.id)
         if differences := _differences(before, after):
             audit.record(connection, actor, "account.change", before.id, **differences)
     if "plan" in changes:
         # Also when it is the same: an earlier move may have been cut off.
         plan_moves.move_open_batches(after.id, after.plan)
-    plans_with_work = {after.plan}
-    if after.hard_cap != before.hard_cap:
-        plans_with_work |= pauses.resume_account(after.id, "spend_cap")
-    # A higher limit may also let more run at once.
-    for plan in plans_with_work:
-        queue.announce_work(plan)
+    # A higher limit may let more run at once.
+    queue.announce_work(after.plan)
     return after
 
 

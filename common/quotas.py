@@ -118,8 +118,9 @@ def release(connection: Connection, account_id: UUID, period_start: datetime, to
 
 def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
     """Applies what results change, account and period by account and period, and adds it to what the platform spent.
-    Returns the accounts whose spending has reached their hard cap. An account whose spending comes to its soft cap has
-    its event, and a platform that comes to its cap is stopped."""
+    Returns the accounts whose spending of the current period has reached their hard cap: what is left over of an
+    earlier period counts there, and stops nothing now. An account whose spending has come to its soft cap is told so,
+    once a period, and a platform that comes to its cap is stopped."""
     if not changes:
         return []
     keys = sorted(changes)
@@ -132,7 +133,16 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
     for name in ("used", "reserved", "cost_used", "cost_reserved"):
         parameters[name] = [getattr(changes[key], name) for key in keys]
     parameters["cost"] = sum(parameters["cost_used"])
-    return [row.account_id for row in connection.execute(_SETTLE, parameters) if row.capped]
+    settled = connection.execute(_SETTLE, parameters).all()
+    if any(row.comes_to_soft_cap for row in settled):
+        # By itself: now that the rows are locked, it sees a cap that changed while they were waited for.
+        connection.execute(_TELL, parameters)
+    return [row.account_id for row in settled if row.capped]
+
+
+def tell_again(connection: Connection, account_id: UUID) -> None:
+    """The account was told that it came to its soft cap, and has another now: coming to that is told too."""
+    connection.execute(_UNTELL, {"account_id": account_id})
 
 
 _HOLD = text("""
@@ -169,24 +179,16 @@ _RELEASE = text("""
 _SETTLE = text("""
     WITH settled AS (
         UPDATE quotas q SET used = q.used + n.used, reserved = q.reserved - n.reserved,
-            cost_used = q.cost_used + n.cost_used, cost_reserved = q.cost_reserved - n.cost_reserved,
-            soft_cap_reached_at = CASE
-                WHEN q.soft_cap_reached_at IS NOT NULL THEN q.soft_cap_reached_at
-                WHEN q.cost_used + n.cost_used >= a.soft_cap THEN clock_timestamp()
-            END
+            cost_used = q.cost_used + n.cost_used, cost_reserved = q.cost_reserved - n.cost_reserved
         FROM unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[]), CAST(:used AS bigint[]),
                 CAST(:reserved AS bigint[]), CAST(:cost_used AS bigint[]), CAST(:cost_reserved AS bigint[]))
                 AS n (account_id, period_start, used, reserved, cost_used, cost_reserved)
             JOIN accounts a ON a.id = n.account_id
         WHERE q.account_id = n.account_id AND q.period_start = n.period_start
-        RETURNING q.account_id, q.period_start, q.cost_used, a.soft_cap,
-            q.cost_used >= a.soft_cap AND q.cost_used - n.cost_used < a.soft_cap AS warned,
-            coalesce(q.cost_used >= a.hard_cap, false) AS capped
-    ), told AS (
-        INSERT INTO events (id, account_id, type, data)
-        SELECT gen_random_uuid(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
-            'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
-        FROM settled WHERE warned
+        RETURNING q.account_id,
+            coalesce(q.soft_cap_reached_at IS NULL AND q.cost_used >= a.soft_cap, false) AS comes_to_soft_cap,
+            coalesce(q.cost_used >= a.hard_cap
+                AND q.period_start = (billing_period(a.billing_anchor, now())).period_start, false) AS capped
     ), spent AS (
         -- A month begins anew with its first receipt. Whoever stopped the platform before, and why, stays.
         UPDATE platform p SET (month, spent, stopped_at, stopped_reason) = (
@@ -200,5 +202,29 @@ _SETTLE = text("""
                 LATERAL (SELECT p.stopped_at IS NULL AND this.spent >= p.hard_cap AS stops) AS cap
         ) WHERE :cost > 0
     )
-    SELECT account_id, capped FROM settled
+    SELECT account_id, comes_to_soft_cap, capped FROM settled
+""")
+
+# The moment and the event are one: whoever has the one has the other.
+_TELL = text("""
+    WITH reached AS (
+        UPDATE quotas q SET soft_cap_reached_at = clock_timestamp()
+        FROM unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[]))
+                AS n (account_id, period_start)
+            JOIN accounts a ON a.id = n.account_id
+        WHERE q.account_id = n.account_id AND q.period_start = n.period_start
+            AND q.soft_cap_reached_at IS NULL AND q.cost_used >= a.soft_cap
+        RETURNING q.account_id, q.period_start, q.cost_used, a.soft_cap
+    )
+    INSERT INTO events (id, account_id, type, data)
+    SELECT uuidv7(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
+        'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
+    FROM reached
+""")
+
+# Also a row that has no moment yet is locked: a flush that is about to set one has read the cap before.
+_UNTELL = text("""
+    UPDATE quotas q SET soft_cap_reached_at = NULL
+    FROM accounts a, billing_period(a.billing_anchor, now()) AS p
+    WHERE a.id = :account_id AND q.account_id = a.id AND q.period_start = p.period_start
 """)

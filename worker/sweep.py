@@ -23,6 +23,7 @@ def run(trust_leases: bool = True) -> None:
             if trust_leases:
                 return_expired_leases()
             settle_suspensions(connection)
+            settle_spend_caps(connection)
             add_missing_tickets(connection)
             restart_ingests(connection)
             expire_batches()
@@ -44,6 +45,16 @@ def settle_suspensions(connection: Connection) -> None:
         pauses.pause_account(account_id, "account_suspended")
     for account_id in connection.execute(_PAUSED_FOR_NOTHING).scalars():
         pauses.resume_account(account_id, "account_suspended")
+
+
+def settle_spend_caps(connection: Connection) -> None:
+    """Nothing of an account starts that has spent its hard cap in the current billing period, also where the flush that
+    saw it died or the cap was lowered; and what was paused for that alone goes on in a new period, below a higher cap,
+    or without one."""
+    for account_id in connection.execute(_CAPPED_WITH_WORK).scalars():
+        pauses.pause_account(account_id, "spend_cap")
+    for account_id in connection.execute(_PAUSED_BELOW_CAP).scalars():
+        pauses.resume_account(account_id, "spend_cap")
 
 
 def add_missing_tickets(connection: Connection) -> None:
@@ -103,6 +114,43 @@ _PAUSED_FOR_NOTHING = text("""
         FROM paused WHERE paused.account_id IS NOT NULL
     )
     SELECT a.id FROM paused JOIN accounts a ON a.id = paused.account_id WHERE a.state = 'active'
+""")
+
+# A skip scan over the accounts that wait, as a claim makes it: one probe each, however many jobs they have.
+_CAPPED_WITH_WORK = text("""
+    WITH RECURSIVE waiting AS (
+        (SELECT plan, account_id FROM batches
+         WHERE state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back
+         ORDER BY plan, account_id LIMIT 1)
+        UNION ALL
+        SELECT following.plan, following.account_id FROM waiting, LATERAL (
+            SELECT b.plan, b.account_id FROM batches b
+            WHERE (b.plan, b.account_id) > (waiting.plan, waiting.account_id)
+                AND b.state = 'in_progress' AND (b.cursor < b.total OR b.returned > 0) AND NOT b.held_back
+            ORDER BY b.plan, b.account_id LIMIT 1
+        ) AS following
+    )
+    SELECT DISTINCT a.id FROM waiting JOIN accounts a ON a.id = waiting.account_id
+        JOIN quotas q ON q.account_id = a.id AND q.cost_used >= a.hard_cap
+    WHERE q.period_start = (billing_period(a.billing_anchor, now())).period_start
+""")
+
+# A period has its row from its first admission on: without one, nothing is spent.
+_PAUSED_BELOW_CAP = text("""
+    WITH RECURSIVE paused AS (
+        (SELECT account_id FROM batches WHERE state = 'paused' AND paused_reason = 'spend_cap'
+         ORDER BY account_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT b.account_id FROM batches b
+                WHERE b.account_id > paused.account_id AND b.state = 'paused' AND b.paused_reason = 'spend_cap'
+                ORDER BY b.account_id LIMIT 1)
+        FROM paused WHERE paused.account_id IS NOT NULL
+    )
+    SELECT a.id FROM paused JOIN accounts a ON a.id = paused.account_id
+    WHERE NOT EXISTS (
+        SELECT 1 FROM quotas q WHERE q.account_id = a.id AND q.cost_used >= a.hard_cap
+            AND q.period_start = (billing_period(a.billing_anchor, now())).period_start
+    )
 """)
 
 # A skip scan over the plans, one probe each.

@@ -149,28 +149,7 @@ def test_a_paused_batch_can_be_cancelled_and_one_that_has_ended_has_no_cap_to_ch
     check_quotas_are_sums(database)
 
 
-# An account's cap.
-
-
-def test_an_account_that_comes_to_its_caps_is_told_once_and_then_stopped(database: psycopg.Connection) -> None:
-    caller = work.caller()
-    first, second = work.bulk(caller, 10, model=MODEL), work.bulk(caller, 10, model=MODEL)
-    # Lowered while the work runs: no reservation stands against it.
-    database.execute("UPDATE accounts SET soft_cap = %s, hard_cap = %s", [2 * work.COST, 4 * work.COST])
-    (claim,) = work.take(rows=6)
-    told = "SELECT count(*) FROM events WHERE type = 'usage.threshold_reached'"
-    record(work.outcomes(claim)[:1])
-    assert one(database, told) == (0,)
-    record(work.outcomes(claim)[1:3])
-    assert one(database, told) == (1,)
-    assert state(database, first) == ("in_progress", None)
-    record(work.outcomes(claim)[3:])
-    assert one(database, told) == (1,)
-    assert {state(database, first), state(database, second)} == {("paused", "spend_cap")}
-    assert work.take() == []
-    assert pauses.resume_account(caller.account_id, "spend_cap") == {"pro"}
-    assert {state(database, first), state(database, second)} == {("in_progress", None)}
-    assert rows(work.take()) > 0
+# A paused account.
 
 
 def test_calls_in_flight_when_an_account_is_paused_are_recorded_and_end_their_batch(

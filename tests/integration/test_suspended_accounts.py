@@ -129,6 +129,7 @@ def test_a_batch_is_paused_for_one_reason_and_goes_on_when_that_is_gone(database
     resume(ann)
     assert states(database, ann) == [("paused", "spend_cap")]
     accounts.change(COMMAND_LINE, ann.account_id, {"hard_cap": 10**9})
+    sweep.run()
     assert states(database, ann) == [RUNNING]
 
 
@@ -139,6 +140,7 @@ def test_a_cap_that_is_raised_wakes_nothing_of_a_suspended_account(database: psy
     since = one(database, "SELECT paused_at FROM batches")
     suspend(ann)
     accounts.change(COMMAND_LINE, ann.account_id, {"hard_cap": 10**9})
+    sweep.run()
     assert states(database, ann) == [PAUSED]
     assert one(database, "SELECT paused_at FROM batches") == since
     resume(ann)
