@@ -21,6 +21,8 @@ LEASE_SECONDS = 20
 ASSUMED_OUTPUT_TOKENS = 256
 # Claims of a retry can be wide, and the whole range of a claim is read to find its rows: few such are taken at once.
 MAX_RANGE_ROWS = 10_000
+# Of claims while the platform has a cap. Its row would not do: whoever records holds a batch and waits for that row.
+PLATFORM_ROOM_LOCK = 7_201_004
 
 
 ClaimKey = tuple[UUID, int]
@@ -91,7 +93,9 @@ def take(plan: str, rows: int, worker: str) -> Taken:
 
 
 def _platform_room(connection: Connection) -> int:
-    """What may be claimed below the platform's cap, in nano-dollars, if all that runs costs what it may."""
+    """What may be claimed below the platform's cap, in nano-dollars, if all that runs costs what it may. It is nobody
+    else's until the commit: claims of all plans follow each other from here."""
+    connection.execute(_LOCK_PLATFORM_ROOM, {"lock": PLATFORM_ROOM_LOCK})
     return int(connection.execute(_PLATFORM_ROOM).scalar_one())
 
 
@@ -143,7 +147,11 @@ def _room(connection: Connection, chosen: Sequence[Any], platform_room: int | No
     paused, and one that only has no room for now is held back until some of its jobs have ended."""
     if not chosen or chosen[0].max_cost is None:
         return platform_room
-    batch = chosen[0]
+    # Whoever ends its jobs or moves its cap holds the batch, so from here to the commit neither happens.
+    batch = connection.execute(_LOCK_COST, {"batch_id": chosen[0].id}).one()
+    if batch.max_cost is None:
+        return platform_room
+    # A statement of its own: one that waited for the lock would see the claims as they were before.
     running = int(connection.execute(_RUNNING_COST, {"batch_id": batch.id}).scalar_one())
     room = int(batch.max_cost) - int(batch.cost) - running
     if room <= 0:
@@ -225,7 +233,7 @@ _NEXT_ACCOUNT = text(f"""
 """)
 
 _CANDIDATES = text(f"""
-    SELECT id, kind, cursor, total, returned, cost, max_cost FROM batches
+    SELECT id, kind, cursor, total, returned, max_cost FROM batches
     WHERE plan = :plan AND account_id = :account_id AND {_CLAIMABLE}
     ORDER BY (kind <> 'single'), served_at, id LIMIT :rows
 """)
@@ -294,11 +302,15 @@ _SET_PENDING = text("""
     WHERE c.id = n.id AND n.pending > 0 AND c.pending <> n.pending
 """)
 
+_LOCK_PLATFORM_ROOM = text("SELECT pg_advisory_xact_lock(:lock)")
+
 _PLATFORM_ROOM = text("""
     SELECT hard_cap - CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END
         - (SELECT coalesce(sum(cost), 0) FROM claims WHERE state = 'leased')
     FROM platform
 """)
+
+_LOCK_COST = text("SELECT id, cost, max_cost FROM batches WHERE id = :batch_id FOR UPDATE")
 
 _RUNNING_COST = text("SELECT coalesce(sum(cost), 0) FROM claims WHERE batch_id = :batch_id AND state = 'leased'")
 
