@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import uvloop
+from sqlalchemy.exc import SQLAlchemyError
 
 from worker import leases
 from worker.calls import Caller, Progress
@@ -108,7 +109,7 @@ class Generator:
             return
         held.put_back += 1
         if self._may_return(held):
-            self._loop.run_in_executor(None, self._return, held)
+            self._loop.run_in_executor(None, self._return, [held])
 
     def _outcome(self, held: _Held, job: ClaimedJob, progress: Progress, task: _Task) -> Outcome | None:
         if task.cancelled():
@@ -136,8 +137,8 @@ class Generator:
                         returning.append(held)
             self._room.notify_all()
         self._on_recorded(group)
-        for held in returning:
-            self._return(held)
+        if returning:
+            self._return(returning)
 
     def held(self) -> set[ClaimKey]:
         """The claims this process runs."""
@@ -165,14 +166,25 @@ class Generator:
     def _may_return(self, held: _Held) -> bool:
         return not self._draining and not held.running and held.unrecorded == held.put_back > 0
 
-    def _return(self, held: _Held) -> None:
-        """Gives back what is left of a claim."""
+    def _return(self, returning: Sequence[_Held]) -> None:
+        """Gives back what is left of these claims, unless another thread has. It waits for the database, so it is
+        called in any thread but the loop's."""
         with self._room:
-            if self._held.pop(held.claim.key, None) is None:
-                return
-            self._claimed -= held.unrecorded
+            ours = [held for held in returning if self._held.pop(held.claim.key, None) is not None]
+            self._claimed -= sum(held.unrecorded for held in ours)
             self._room.notify_all()
-        self._on_returned(leases.give_back([held.claim.key]))
+        self._give_back([held.claim.key for held in ours])
+
+    def _give_back(self, keys: Collection[ClaimKey]) -> None:
+        try:
+            plans = leases.give_back(keys)
+        except SQLAlchemyError as error:
+            # Nobody renews these leases any more: they end, and the sweep returns the rows.
+            log.warning(
+                "claims were not given back; their leases end", extra={"claims": len(keys), "error": str(error)}
+            )
+        else:
+            self._on_returned(plans)
 
     def forget(self, keys: Collection[ClaimKey]) -> None:
         """Stops the jobs of claims that are another worker's by now; nothing of theirs is written."""
@@ -205,8 +217,7 @@ class Generator:
             await asyncio.wait(running)
         await self._recorder.finish()
         await self._caller.close()
-        unrecorded = list(self._held)
-        self._on_returned(await asyncio.to_thread(leases.give_back, unrecorded))
+        await asyncio.to_thread(self._give_back, list(self._held))
 
     def hasten(self) -> None:
         """Ends a drain: calls in flight are dropped and their jobs given back."""

@@ -3,6 +3,7 @@
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,13 @@ import redis
 from local.process import Process
 from local.stack import Stack
 from tests.customer import Customer, answer
+from tests.databases import one
 from tests.waiting import wait_for
 
 ROWS = 360
 MODEL = "sim-latency-500ms"
-CONCURRENCY = 32
+# No multiple of the rows of a claim, which are half of it: of some claim a part is being called, at any time.
+CONCURRENCY = 33
 # Longer than a lease, a sweep and the work left.
 LONGEST_SECONDS = 90
 
@@ -38,10 +41,10 @@ class Watcher(Customer):
         self._provider = stack.env["PROVIDER_URL"].removesuffix("/v1")
         self._database_url = stack.env["DATABASE_URL"]
 
-    def begin(self) -> str:
+    def begin(self, model: str = MODEL) -> str:
         """The id of an accepted batch of ROWS rows."""
         content = "name\n" + "".join(f"row {number}\n" for number in range(ROWS))
-        return str(self.create_batch(content.encode(), model=MODEL, prompt="Greet {{name}}.")["id"])
+        return str(self.create_batch(content.encode(), model=model, prompt="Greet {{name}}.")["id"])
 
     def act(self, batch_id: str, verb: str) -> dict[str, Any]:
         """Cancels or retries a batch."""
@@ -107,6 +110,34 @@ def customer(stack: Stack) -> Iterator[Watcher]:
         yield customer
 
 
+@contextmanager
+def connection_lost_by_giving_back(stack: Stack) -> Iterator[Callable[[], int]]:
+    """Within it PostgreSQL ends the connection of whoever gives back a claim, as if it were restarted; gives how often
+    it has."""
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+        # A sequence goes on counting in transactions that are rolled back.
+        connection.execute("CREATE SEQUENCE times_lost MINVALUE 0")
+        connection.execute(
+            "CREATE FUNCTION lose_connection() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM nextval('times_lost'), pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER lost BEFORE UPDATE ON claims FOR EACH ROW WHEN (NEW.state = 'returned')"
+            " EXECUTE FUNCTION lose_connection()"
+        )
+
+        def times_lost() -> int:
+            found = one(connection, "SELECT last_value + is_called::int FROM times_lost")[0]
+            assert isinstance(found, int)
+            return found
+
+        try:
+            yield times_lost
+        finally:
+            connection.execute("DROP FUNCTION lose_connection CASCADE")
+            connection.execute("DROP SEQUENCE times_lost")
+
+
 def kill(worker: Process) -> None:
     worker.send(signal.SIGKILL)
     assert worker.wait(10)
@@ -162,6 +193,34 @@ def test_a_drained_worker_repeats_no_call(stack: Stack, worker: Process, custome
     stack.start_worker()
     customer.wait_for(batch_id, completed)
 
+    customer.assert_every_row_ended_once(batch_id)
+    assert customer.repeated_calls() == {}
+
+
+def test_a_lost_connection_while_paused_rows_go_back_costs_no_call(
+    stack: Stack, worker: Process, customer: Watcher
+) -> None:
+    # So slow that the pause is heard before all that is claimed has been called.
+    batch_id = customer.begin("sim-latency-1500ms")
+    customer.wait_for(batch_id, lambda batch: batch["counts"]["succeeded"] > 0)
+    with connection_lost_by_giving_back(stack) as times_lost:
+        customer.query(
+            "UPDATE batches SET state = 'paused', paused_reason = 'spend_cap', paused_at = now()"
+            " WHERE id = %(batch_id)s RETURNING id",
+            batch_id,
+        )
+        wait_for(times_lost, lambda found: found > 0, LONGEST_SECONDS)
+        # Longer than the calls in flight, which are recorded meanwhile, and whose claims go back then.
+        assert not worker.wait(3), "the worker died of it"
+    assert customer.batch(batch_id)["counts"]["pending"] > 0, "nothing was left to give back: the test shows nothing"
+
+    # What could not be given back comes back when its lease ends.
+    customer.query(
+        "WITH ended AS (UPDATE claims SET lease_until = now() WHERE batch_id = %(batch_id)s AND state = 'leased')"
+        " UPDATE batches SET state = 'in_progress', paused_reason = NULL WHERE id = %(batch_id)s RETURNING id",
+        batch_id,
+    )
+    customer.wait_for(batch_id, completed)
     customer.assert_every_row_ended_once(batch_id)
     assert customer.repeated_calls() == {}
 
