@@ -76,12 +76,10 @@ def submit(
     accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be,
     named behind `prefix`, and QuotaExceeded."""
     reserver = Reserver(endpoint, caller.limits, priced=caller.hard_cap is not None)
-    held = reserver.hold(body, json_text.dumps(body), prefix)
+    sent, tokens, cost = reserver.hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
-    submission = Submission(
-        batch_id, caller.key_id, endpoint, body["model"], metadata, custom_id, held.body, held.tokens, held.cost
-    )
+    submission = Submission(batch_id, caller.key_id, endpoint, body["model"], metadata, custom_id, sent, tokens, cost)
     created_at = submissions.store(submission, caller.allowance)
     return Job(batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, model=body["model"])
 

@@ -106,10 +106,10 @@ def _accepting(
         ):
             return None
         try:
-            held = hold(body, bytes(found.body))
+            sent, tokens, cost = hold(body, bytes(found.body))
         except InvalidRequest:
             return None
-        return JobRow(line, custom_id, *held)
+        return JobRow(line, custom_id, sent, tokens, cost)
 
     return accepted
 

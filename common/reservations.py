@@ -8,7 +8,7 @@ the plan's, written into its body.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from common import json_text
 from common.endpoints import CHAT
@@ -32,12 +32,9 @@ ANSWERS: dict[str, tuple[str, ...]] = {CHAT: ("n",), COMPLETIONS: ("n", "best_of
 MAX_JOB_TOKENS = 2**31 - 1
 
 
-class Held(NamedTuple):
-    """A body to send, and what is held for it. `cost` is nano-dollars, 0 where the model has no known price."""
-
-    body: bytes
-    tokens: int
-    cost: int
+# A body to send, and what is held for it: tokens, and nano-dollars, 0 where the model has no known price. One is made
+# for each of a million rows, and a plain tuple is made in a quarter of the time.
+Held = tuple[bytes, int, int]
 
 
 class Reserver:
@@ -69,13 +66,15 @@ class Reserver:
                 sent = b'%b,"%b":%d}' % (sent[:-1], name.encode(), output)
         if self._answers:
             output *= self._answers_to(body, prefix)
-        return Held(sent, *self.bound(body["model"], len(sent), output, prefix))
+        tokens, cost = self.bound(body["model"], len(sent), output, prefix)
+        return sent, tokens, cost
 
     def bound(self, model: str, size: int, output: int, prefix: str = "body.") -> tuple[int, int]:
         """Tokens and cost of a body of `size` bytes whose answers have at most `output` tokens. Raises InvalidRequest
         for one that is too long, or whose cost nobody knows though it has to."""
         prompt = size // BYTES_PER_PROMPT_TOKEN
-        if prompt + output > MAX_JOB_TOKENS:
+        tokens = prompt + output
+        if tokens > MAX_JOB_TOKENS:
             raise InvalidRequest(
                 f"The answers may come to {output:,} tokens, and one request to {MAX_JOB_TOKENS:,} at most: ask for "
                 "fewer or shorter ones.",
@@ -98,14 +97,14 @@ class Reserver:
                     param=f"{prefix}model",
                     code="price_unknown",
                 )
-            return prompt + output, 0
-        return prompt + output, price.cost(prompt, 0, output)
+            return tokens, 0
+        return tokens, price.cost(prompt, 0, output)
 
     def _answers_to(self, body: dict[str, Any], prefix: str) -> int:
         most = 1
         for name in self._answers:
             if (answers := body.get(name)) is not None:
-                most = max(most, self._counted(answers, f"{prefix}{name}", MAX_ANSWERS))
+                most = max(most, self._counted(answers, prefix + name, MAX_ANSWERS))
         return most * _prompts(body.get("prompt")) if self._endpoint == COMPLETIONS else most
 
     def bounded(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +117,11 @@ class Reserver:
         found: int | None = None if self._bounds else 0
         for name in self._bounds:
             if (value := fields.get(name)) is not None:
-                found = max(found or 0, self._counted(value, f"{prefix}{name}", self._max_output))
+                bound = value
+                if type(value) is not int or not 1 <= value <= self._max_output:
+                    bound = self._counted(value, prefix + name, self._max_output)
+                if found is None or bound > found:
+                    found = bound
         return found
 
     def _counted(self, value: object, param: str, most: int) -> int:
