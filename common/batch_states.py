@@ -7,18 +7,17 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from common.plans import plans
+from common.sql_arrays import arrays
 
 
 def finish(connection: Connection, batch_ids: Iterable[UUID]) -> set[UUID]:
     """Ends those of these batches whose every row has its outcome; returns them. Their rows must be locked already."""
-    return set(connection.execute(_FINISH, {"ids": list(batch_ids)} | _retention()).scalars())
-
-
-def _retention() -> dict[str, Any]:
-    return {
+    columns: dict[str, list[Any]] = {
+        "ids": list(batch_ids),
         "plans": [plan.name for plan in plans().values()],
         "days": [plan.retention_days for plan in plans().values()],
     }
+    return set(connection.execute(_FINISH, arrays(columns)).scalars())
 
 
 _FINISH = text("""
@@ -30,7 +29,7 @@ _FINISH = text("""
                 b.results_seconds, 86400 * coalesce((a.overrides ->> 'retention_days')::int, kept.days)
             )::double precision)
     FROM unnest(CAST(:plans AS text[]), CAST(:days AS int[])) AS kept (plan, days), accounts a
-    WHERE b.id = ANY(:ids) AND kept.plan = b.plan AND a.id = b.account_id
+    WHERE b.id = ANY(CAST(:ids AS uuid[])) AND kept.plan = b.plan AND a.id = b.account_id
         AND b.state IN ('in_progress', 'paused', 'cancelling', 'expiring') AND NOT b.retrying
         AND b.succeeded + b.failed + b.cancelled + b.expired = b.total
     RETURNING b.id

@@ -92,10 +92,7 @@ def _add_ticket(plan: str) -> None:
     def add() -> None:
         tickets = queue(plan_queue(plan))
         if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
-            tickets.enqueue_call(
-                "worker.tasks.serve", args=[plan], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
-            )
-            redis().publish(BELL_CHANNEL, plan)
+            _enqueue(tickets, "worker.tasks.serve", plan)
 
     _or_leave_it_to_the_sweep(plan, add)
 
@@ -117,12 +114,24 @@ def enqueue_retry(batch_id: UUID) -> None:
 
 def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     def enqueue() -> None:
-        queue(on).enqueue_call(
-            name, args=[batch_id.hex], timeout=TICKET_SECONDS, result_ttl=0, failure_ttl=FAILED_TTL_SECONDS
-        )
-        redis().publish(BELL_CHANNEL, on)
+        _enqueue(queue(on), name, batch_id.hex)
 
     _or_leave_it_to_the_sweep(name, enqueue)
+
+
+def _enqueue(on: Queue, task: str, argument: str) -> None:
+    """Puts a task on a queue and rings, in one trip."""
+    with redis().pipeline() as pipeline:
+        on.enqueue_call(
+            task,
+            args=[argument],
+            timeout=TICKET_SECONDS,
+            result_ttl=0,
+            failure_ttl=FAILED_TTL_SECONDS,
+            pipeline=pipeline,
+        )
+        pipeline.publish(BELL_CHANNEL, on.name)
+        pipeline.execute()
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from common.database import as_account
 from common.errors import QuotaExceeded
 from common.money import format_nano_dollars
 from common.plans import Plan
+from common.sql_arrays import arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +125,16 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
     if not changes:
         return []
     keys = sorted(changes)
-    parameters: dict[str, Any] = {
+    columns: dict[str, list[Any]] = {
         "account_ids": [account_id for account_id, _ in keys],
         "period_starts": [period_start for _, period_start in keys],
     }
+    for name in ("used", "reserved", "cost_used", "cost_reserved"):
+        columns[name] = [getattr(changes[key], name) for key in keys]
+    parameters: dict[str, Any] = arrays(columns)
     if len(keys) > 1:
         connection.execute(_LOCK, parameters)
-    for name in ("used", "reserved", "cost_used", "cost_reserved"):
-        parameters[name] = [getattr(changes[key], name) for key in keys]
-    parameters["cost"] = sum(parameters["cost_used"])
+    parameters["cost"] = sum(columns["cost_used"])
     settled = connection.execute(_SETTLE, parameters).all()
     if any(row.comes_to_soft_cap for row in settled):
         # By itself: now that the rows are locked, it sees a cap that changed while they were waited for.

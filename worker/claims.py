@@ -15,6 +15,7 @@ from common import ids
 from common.database import owner_engine
 from common.estimates import BYTES_PER_TOKEN
 from common.plans import plans, with_overrides
+from common.sql_arrays import arrays
 
 LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
@@ -138,7 +139,7 @@ def _lease(
     fresh = [batch.id for batch in chosen if not batch.returned and batch.cursor < batch.total]
     if fresh:
         claim_ids = [ids.new_id() for _ in fresh]
-        leased += connection.execute(_LEASE_FRESH, {"claim_ids": claim_ids, "batch_ids": fresh} | lease)
+        leased += connection.execute(_LEASE_FRESH, arrays({"claim_ids": claim_ids, "batch_ids": fresh}) | lease)
     return leased, False
 
 
@@ -171,22 +172,22 @@ def _affordable(connection: Connection, chosen: Sequence[Any], rows: int, room: 
 def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: bool) -> list[Claim]:
     """The bodies of the leased rows, less those that have a result already."""
     jobs: dict[UUID, list[ClaimedJob]] = {row.id: [] for row in leased}
-    parameters = {
+    columns: dict[str, list[Any]] = {
         "claim_ids": list(jobs),
         "batch_ids": [row.batch_id for row in leased],
         "firsts": [row.first_seq for row in leased],
         "ends": [row.end_seq for row in leased],
     }
-    for row in connection.execute(_JOBS, parameters):
+    for row in connection.execute(_JOBS, arrays(columns)):
         jobs[row.claim_id].append(ClaimedJob(row.seq, row.custom_id, row.body, row.tokens, row.cost))
     # A row can have its result before it is claimed: ingest fails rows without a prompt.
     fewer = {row.id: len(jobs[row.id]) for row in leased if len(jobs[row.id]) != row.pending}
     if fewer:
-        connection.execute(_SET_PENDING, {"claim_ids": list(fewer), "pending": list(fewer.values())})
+        connection.execute(_SET_PENDING, arrays({"claim_ids": list(fewer), "pending": list(fewer.values())}))
     capped = {row.id for row in leased if platform_capped or row.max_cost is not None}
     if capped:
         costs = [sum(job.cost for job in jobs[claim_id]) for claim_id in capped]
-        connection.execute(_SET_COST, {"claim_ids": list(capped), "costs": costs})
+        connection.execute(_SET_COST, arrays({"claim_ids": list(capped), "costs": costs}))
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,

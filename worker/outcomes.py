@@ -16,6 +16,7 @@ from common.output_lines import line
 from common.prices import Price
 from common.quotas import Change
 from common.reservations import exposure
+from common.sql_arrays import arrays
 from worker.claims import Claim, ClaimedJob
 
 
@@ -97,8 +98,11 @@ def record(outcomes: Sequence[Outcome]) -> None:
 def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[tuple[UUID, int]]:
     """The claims that are still held, each under its fence: one lost and taken again may be here under both."""
     held = list({(outcome.claim.id, outcome.claim.fence) for outcome in outcomes})
-    columns = {"ids": [claim_id for claim_id, _ in held], "fences": [fence for _, fence in held]}
-    return {(row[0], row[1]) for row in connection.exec_driver_sql(_LOCK_CLAIMS, columns)}
+    columns: dict[str, list[Any]] = {
+        "ids": [claim_id for claim_id, _ in held],
+        "fences": [fence for _, fence in held],
+    }
+    return {(row[0], row[1]) for row in connection.exec_driver_sql(_LOCK_CLAIMS, arrays(columns))}
 
 
 def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -108,7 +112,6 @@ def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list
         "account_ids": [o.claim.account_id for o in outcomes],
         "kinds": [o.kind for o in outcomes],
         "status_codes": [o.status_code for o in outcomes],
-        "bodies": [o.body for o in outcomes],
         "error_codes": [o.error_code for o in outcomes],
         "error_messages": [o.error_message for o in outcomes],
         "attempts": [o.attempts for o in outcomes],
@@ -119,7 +122,8 @@ def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list
     }
     # Of a row that is here twice the first is written, and the second conflicts with it.
     firsts = {(o.claim.batch_id, o.seq): o for o in reversed(outcomes)}
-    return [firsts[row[0], row[1]] for row in connection.exec_driver_sql(_INSERT_RESULTS, columns)]
+    parameters = arrays(columns) | {"bodies": [o.body for o in outcomes]}
+    return [firsts[row[0], row[1]] for row in connection.exec_driver_sql(_INSERT_RESULTS, parameters)]
 
 
 def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -143,7 +147,7 @@ def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         "costs": [o.cost for o in outcomes],
         "created_ats": [o.finished_at for o in outcomes],
     }
-    connection.exec_driver_sql(_INSERT_USAGE, columns)
+    connection.exec_driver_sql(_INSERT_USAGE, arrays(columns))
 
 
 def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
@@ -152,8 +156,12 @@ def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
     for outcome in recorded:
         counts[outcome.claim.id] += 1
         costs[outcome.claim.id] += outcome.claimed_cost
-    columns = {"ids": list(counts), "counts": list(counts.values()), "costs": [costs[claim_id] for claim_id in counts]}
-    connection.exec_driver_sql(_SETTLE_CLAIMS, columns)
+    columns: dict[str, list[Any]] = {
+        "ids": list(counts),
+        "counts": list(counts.values()),
+        "costs": [costs[claim_id] for claim_id in counts],
+    }
+    connection.exec_driver_sql(_SETTLE_CLAIMS, arrays(columns))
 
 
 def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UUID, datetime], Change]:
@@ -173,11 +181,11 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UU
             batch["cost"] += outcome.cost or 0
     batch_ids = sorted(sums)
     if len(batch_ids) > 1:
-        connection.exec_driver_sql(_LOCK_BATCHES, {"ids": batch_ids})
+        connection.exec_driver_sql(_LOCK_BATCHES, arrays({"ids": batch_ids}))
     columns: dict[str, list[Any]] = {"ids": batch_ids}
     for name in _COUNTED:
         columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
-    rows = connection.exec_driver_sql(_COUNT, columns).all()
+    rows = connection.exec_driver_sql(_COUNT, arrays(columns)).all()
     changes: dict[tuple[UUID, datetime], Change] = defaultdict(Change)
     for row in rows:
         if row.period_start is None:
