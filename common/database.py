@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection as PsycopgConnection
 from psycopg import OperationalError as DriverError
+from psycopg.rows import dict_row
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import OperationalError
 
@@ -94,6 +95,31 @@ def read_all(statement: LiteralString, parameters: Mapping[str, Any]) -> Sequenc
         return _run(statement, parameters)
 
 
+def read_account(account_id: UUID, statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    """The rows of one read that sees the rows of one account. As read_all, a single trip: what begins and ends its
+    transaction goes with it."""
+    whole = together.current()
+    if whole is not None:
+        with whole.part() as part:
+            return [dict(row._mapping) for row in part.exec_driver_sql(statement, dict(parameters))]
+    try:
+        return _read_account(account_id, statement, parameters)
+    except _Lost:
+        return _read_account(account_id, statement, parameters)
+
+
+def _read_account(
+    account_id: UUID, statement: LiteralString, parameters: Mapping[str, Any]
+) -> Sequence[dict[str, Any]]:
+    with _driver() as connection:
+        with connection.pipeline():
+            connection.execute("BEGIN READ ONLY")
+            connection.execute(_SET_ACCOUNT, {"account_id": str(account_id)})
+            rows = connection.cursor(row_factory=dict_row).execute(statement, parameters)
+            connection.execute("COMMIT")
+        return rows.fetchall()
+
+
 def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """The row of a statement that is a transaction of the web role by itself, and says in it whose rows it sees."""
     whole = together.current()
@@ -107,9 +133,6 @@ def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[
 
 def _run(statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
     with _driver() as connection:
-        if not connection.autocommit:
-            # It is new.
-            connection.autocommit = True
         return connection.execute(statement, parameters).fetchall()
 
 
@@ -126,7 +149,11 @@ def _driver() -> Iterator[PsycopgConnection]:
         raise OperationalError("connecting", None, error) from error
     try:
         # SQLAlchemy does not say which driver's connection it gives.
-        yield pooled.driver_connection  # type: ignore[misc]
+        connection: PsycopgConnection = pooled.driver_connection  # type: ignore[assignment]
+        if not connection.autocommit:
+            # It is new.
+            connection.autocommit = True
+        yield connection
     except DriverError as error:
         # Nobody knows in which state it is. As SQLAlchemy does, the others go too: they lead to the same server.
         pooled.invalidate(error)
@@ -160,4 +187,4 @@ def _as_owner() -> AbstractContextManager[Connection]:
     return owner_engine().begin()
 
 
-_SET_ACCOUNT = "SELECT set_config('batchyard.account_id', %(account_id)s, true)"
+_SET_ACCOUNT: LiteralString = "SELECT set_config('batchyard.account_id', %(account_id)s, true)"

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import text
 
 from common import ids, json_text, quotas, submissions
 from common.batch_states import finish
-from common.database import as_account
+from common.database import as_account, read_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import Reserver
@@ -87,11 +87,10 @@ def submit(
 def get(account_id: UUID, job_id: str) -> Job:
     """The job of this account. Raises NotFound, for another account's job too."""
     batch_id, seq = _parse(job_id)
-    with as_account(account_id) as connection:
-        row = connection.execute(_GET, {"account_id": account_id, "batch_id": batch_id, "seq": seq}).one_or_none()
-    if row is None:
+    rows = read_account(account_id, _GET, {"account_id": account_id, "batch_id": batch_id, "seq": seq})
+    if not rows:
         raise NotFound(f"There is no job {job_id!r}.", param="job_id")
-    return Job(**row._mapping)
+    return Job(**rows[0])
 
 
 def list_single(account_id: UUID, status: str | None, after: str | None, limit: int) -> Sequence[Job]:
@@ -130,7 +129,7 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
     return ids.parse("job_", f"job_{batch_part}" if job_id.startswith("job_") else job_id), int(seq_part or 0)
 
 
-_SELECT = """
+_SELECT: LiteralString = """
     SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,
         b.state AS batch_state, j.seq < b.cursor AND b.returned = 0 AS claimed, b.created_at,
         b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
@@ -140,10 +139,9 @@ _SELECT = """
     FROM batches b JOIN jobs j ON j.batch_id = b.id
     LEFT JOIN results r ON r.batch_id = j.batch_id AND r.seq = j.seq
     LEFT JOIN usage_records u ON u.batch_id = j.batch_id AND u.seq = j.seq
-    WHERE b.account_id = :account_id
 """
 
-_GET = text(f"{_SELECT} AND b.id = :batch_id AND j.seq = :seq")
+_GET: LiteralString = f"{_SELECT} WHERE b.account_id = %(account_id)s AND b.id = %(batch_id)s AND j.seq = %(seq)s"
 
 # As Job.status has it, in words that the index of what is open serves.
 _OPEN = "b.state IN ('in_progress', 'paused', 'cancelling', 'expiring')"
@@ -159,7 +157,7 @@ _STATUS_CONDITIONS = {
 
 _LIST = {
     status: text(f"""
-        {_SELECT} AND b.kind = 'single' AND j.seq = 0 AND {condition}
+        {_SELECT} WHERE b.account_id = :account_id AND b.kind = 'single' AND j.seq = 0 AND {condition}
         AND (CAST(:after AS uuid) IS NULL OR b.id < CAST(:after AS uuid))
         ORDER BY b.id DESC LIMIT :limit
     """)

@@ -12,11 +12,11 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.queue import Queue
 
-# KEYS: queue keys in the order drawn. Moves the first id found to that queue's intermediate list.
+# KEYS: queue keys in the order drawn. Moves the first id found to that queue's intermediate list, and tells its job.
 _TAKE = """
 for _, key in ipairs(KEYS) do
     local id = redis.call('LMOVE', key, key .. ':intermediate', 'LEFT', 'RIGHT')
-    if id then return {key, id} end
+    if id then return {key, id, redis.call('HGETALL', ARGV[1] .. id)} end
 end
 return false
 """
@@ -35,13 +35,15 @@ class WeightedQueues:
         """The next RQ job of the named queues, or None when all are empty."""
         while names:
             drawn = sorted(names, key=lambda name: random.random() ** (1 / self._weights[name]), reverse=True)
-            found = self._take(keys=[self._queues[name].key for name in drawn])
+            found = self._take(keys=[self._queues[name].key for name in drawn], args=[Job.redis_job_namespace_prefix])
             if not found:
                 return None
-            key, job_id = found[0].decode(), found[1].decode()
+            key, job_id, fields = found[0].decode(), found[1].decode(), found[2]
             queue = next(queue for queue in self._queues.values() if queue.key == key)
+            job = Job(job_id, connection=self._connection, serializer=queue.serializer)
             try:
-                return Job.fetch(job_id, connection=self._connection, serializer=queue.serializer), queue
+                job.restore(dict(zip(fields[::2], fields[1::2], strict=True)))
+                return job, queue
             except NoSuchJobError:
                 # Its hash expired or was deleted: drop the id and draw again.
                 queue.intermediate_queue.remove(job_id)
