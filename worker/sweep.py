@@ -43,7 +43,7 @@ def settle_suspensions(connection: Connection) -> None:
     for that alone goes on once it is no longer so."""
     for account_id in connection.execute(_SUSPENDED_WITH_WORK, {"plans": list(plans())}).scalars():
         pauses.pause_account(account_id, "account_suspended")
-    for account_id in connection.execute(_PAUSED_FOR_NOTHING).scalars():
+    for account_id in connection.execute(_PAUSED_FOR_NOTHING, {"reason": "account_suspended"}).scalars():
         pauses.resume_account(account_id, "account_suspended")
 
 
@@ -53,7 +53,7 @@ def settle_spend_caps(connection: Connection) -> None:
     or without one."""
     for account_id in connection.execute(_CAPPED_WITH_WORK).scalars():
         pauses.pause_account(account_id, "spend_cap")
-    for account_id in connection.execute(_PAUSED_BELOW_CAP).scalars():
+    for account_id in connection.execute(_PAUSED_BELOW_CAP, {"reason": "spend_cap"}).scalars():
         pauses.resume_account(account_id, "spend_cap")
 
 
@@ -101,18 +101,21 @@ _SUSPENDED_WITH_WORK = text("""
     )
 """)
 
-# A skip scan over the accounts that have batches paused so.
-_PAUSED_FOR_NOTHING = text("""
+# A skip scan over the accounts that have batches paused for a reason: one probe each.
+_PAUSED = """
     WITH RECURSIVE paused AS (
-        (SELECT account_id FROM batches WHERE state = 'paused' AND paused_reason = 'account_suspended'
+        (SELECT account_id FROM batches WHERE state = 'paused' AND paused_reason = :reason
          ORDER BY account_id LIMIT 1)
         UNION ALL
         SELECT (SELECT b.account_id FROM batches b
-                WHERE b.account_id > paused.account_id AND b.state = 'paused'
-                    AND b.paused_reason = 'account_suspended'
+                WHERE b.account_id > paused.account_id AND b.state = 'paused' AND b.paused_reason = :reason
                 ORDER BY b.account_id LIMIT 1)
         FROM paused WHERE paused.account_id IS NOT NULL
     )
+"""
+
+_PAUSED_FOR_NOTHING = text(f"""
+    {_PAUSED}
     SELECT a.id FROM paused JOIN accounts a ON a.id = paused.account_id WHERE a.state = 'active'
 """)
 
@@ -136,16 +139,8 @@ _CAPPED_WITH_WORK = text("""
 """)
 
 # A period has its row from its first admission on: without one, nothing is spent.
-_PAUSED_BELOW_CAP = text("""
-    WITH RECURSIVE paused AS (
-        (SELECT account_id FROM batches WHERE state = 'paused' AND paused_reason = 'spend_cap'
-         ORDER BY account_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT b.account_id FROM batches b
-                WHERE b.account_id > paused.account_id AND b.state = 'paused' AND b.paused_reason = 'spend_cap'
-                ORDER BY b.account_id LIMIT 1)
-        FROM paused WHERE paused.account_id IS NOT NULL
-    )
+_PAUSED_BELOW_CAP = text(f"""
+    {_PAUSED}
     SELECT a.id FROM paused JOIN accounts a ON a.id = paused.account_id
     WHERE NOT EXISTS (
         SELECT 1 FROM quotas q WHERE q.account_id = a.id AND q.cost_used >= a.hard_cap
