@@ -10,11 +10,12 @@ from functools import lru_cache, partial
 from typing import Any, LiteralString
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection as PsycopgConnection
-from psycopg import OperationalError as DriverError
-from psycopg.rows import dict_row
+from psycopg import Cursor
+from psycopg.rows import dict_row, namedtuple_row
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from common import together
 from common.settings import settings
@@ -111,7 +112,7 @@ def read_account(account_id: UUID, statement: LiteralString, parameters: Mapping
 def _read_account(
     account_id: UUID, statement: LiteralString, parameters: Mapping[str, Any]
 ) -> Sequence[dict[str, Any]]:
-    with _driver() as connection:
+    with _autocommit() as connection:
         with connection.pipeline():
             connection.execute("BEGIN READ ONLY")
             connection.execute(_SET_ACCOUNT, {"account_id": str(account_id)})
@@ -132,8 +133,13 @@ def write_one(statement: LiteralString, parameters: Mapping[str, Any]) -> tuple[
 
 
 def _run(statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-    with _driver() as connection:
+    with _autocommit() as connection:
         return connection.execute(statement, parameters).fetchall()
+
+
+def named(connection: PsycopgConnection, statement: LiteralString, parameters: Mapping[str, Any]) -> Cursor[Any]:
+    """Runs a statement whose rows have their columns as attributes."""
+    return connection.cursor(row_factory=namedtuple_row).execute(statement, parameters)
 
 
 class _Lost(OperationalError):
@@ -141,29 +147,51 @@ class _Lost(OperationalError):
 
 
 @contextmanager
-def _driver() -> Iterator[PsycopgConnection]:
-    """The driver's own connection: for what every request does, where SQLAlchemy would take longer than PostgreSQL."""
-    try:
-        pooled = _statements().raw_connection()
-    except DriverError as error:
-        raise OperationalError("connecting", None, error) from error
-    try:
-        # SQLAlchemy does not say which driver's connection it gives.
-        connection: PsycopgConnection = pooled.driver_connection  # type: ignore[assignment]
+def driver_as_owner() -> Iterator[PsycopgConnection]:
+    """As as_owner, on the driver's own connection and never a part of a request: for what every job passes through.
+    What goes wrong is raised as SQLAlchemy would raise it."""
+    with _driver(owner_engine()) as connection:
+        yield connection
+        connection.commit()
+
+
+@contextmanager
+def _autocommit() -> Iterator[PsycopgConnection]:
+    with _driver(_statements()) as connection:
         if not connection.autocommit:
             # It is new.
             connection.autocommit = True
         yield connection
-    except DriverError as error:
-        # Nobody knows in which state it is. As SQLAlchemy does, the others go too: they lead to the same server.
-        pooled.invalidate(error)
-        _statements().dispose()
-        raise _Lost("a statement of every request", None, error) from error
+
+
+@contextmanager
+def _driver(engine: Engine) -> Iterator[PsycopgConnection]:
+    """The driver's own connection: for what every request or job does, where SQLAlchemy would take longer than
+    PostgreSQL."""
+    try:
+        pooled = engine.raw_connection()
+    except psycopg.OperationalError as error:
+        raise OperationalError("connecting", None, error) from error
+    try:
+        # SQLAlchemy does not say which driver's connection it gives.
+        connection: PsycopgConnection = pooled.driver_connection  # type: ignore[assignment]
+        yield connection
     except BaseException as error:
+        # Nobody knows in which state it is.
         pooled.invalidate(error)
+        if isinstance(error, psycopg.Error):
+            raise _as_sqlalchemy(error, engine) from error
         raise
     else:
         pooled.close()
+
+
+def _as_sqlalchemy(error: psycopg.Error, engine: Engine) -> Exception:
+    if isinstance(error, psycopg.OperationalError):
+        # As SQLAlchemy does, the others go too: they lead to the same server.
+        engine.dispose()
+        return _Lost("a statement of the driver", None, error)
+    return DBAPIError.instance("a statement of the driver", None, error, psycopg.Error)
 
 
 def whole_of_account(account_id: UUID, first: Callable[[Connection], None]) -> Whole:

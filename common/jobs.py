@@ -115,7 +115,7 @@ def cancel(account_id: UUID, job_id: str) -> Job:
             raise Conflict(f"The job has ended already: it is {job.status}.", param="job_id")
         if batch is not None and batch.cursor == 0:
             connection.execute(_CANCEL_UNCLAIMED, {"account_id": account_id, "batch_id": job.batch_id})
-            finish(connection, [job.batch_id])
+            finish(connection.exec_driver_sql, [job.batch_id])
             if batch.period_start is not None:
                 quotas.release(connection, account_id, batch.period_start, batch.reserved_tokens, batch.reserved_cost)
     return get(account_id, job_id)

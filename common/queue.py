@@ -79,11 +79,16 @@ def queue(name: str) -> Queue:
     return Queue(name, connection=redis(), serializer="json")
 
 
+# Plans on whose queue this process last saw enough tickets.
+_enough: set[str] = set()
+
+
 def announce_work(plan: str) -> None:
     """Puts a ticket on the plan's queue unless enough are waiting, after the commit that makes the work.
 
     Skipping is safe: a ticket still in the queue will be claimed for after this moment, and that claim sees the commit.
-    So is failing: the work is in PostgreSQL, and the sweep adds the ticket once Redis is back.
+    One too many does no harm either: a process looks only where it has seen enough. Nor does failing: the work is in
+    PostgreSQL, and the sweep adds the ticket once Redis is back.
     """
     after_commit(partial(_add_ticket, plan))
 
@@ -91,8 +96,13 @@ def announce_work(plan: str) -> None:
 def _add_ticket(plan: str) -> None:
     def add() -> None:
         tickets = queue(plan_queue(plan))
-        if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
-            _enqueue(tickets, "worker.tasks.serve", plan)
+        if plan in _enough and redis().llen(tickets.key) >= MAX_TICKETS_PER_PLAN:
+            return
+        waiting = _enqueue(tickets, "worker.tasks.serve", plan)
+        if waiting >= MAX_TICKETS_PER_PLAN:
+            _enough.add(plan)
+        else:
+            _enough.discard(plan)
 
     _or_leave_it_to_the_sweep(plan, add)
 
@@ -119,8 +129,8 @@ def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     _or_leave_it_to_the_sweep(name, enqueue)
 
 
-def _enqueue(on: Queue, task: str, argument: str) -> None:
-    """Puts a task on a queue and rings, in one trip."""
+def _enqueue(on: Queue, task: str, argument: str) -> int:
+    """Puts a task on a queue and rings, in one trip. Returns how many tasks wait there."""
     with redis().pipeline() as pipeline:
         on.enqueue_call(
             task,
@@ -131,7 +141,9 @@ def _enqueue(on: Queue, task: str, argument: str) -> None:
             pipeline=pipeline,
         )
         pipeline.publish(BELL_CHANNEL, on.name)
-        pipeline.execute()
+        pipeline.llen(on.key)
+        *_, waiting = pipeline.execute()
+    return int(waiting)
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg import Connection as PsycopgConnection
 from sqlalchemy import Connection, text
 
-from common.database import as_account
+from common.database import as_account, named
 from common.errors import QuotaExceeded
 from common.money import format_nano_dollars
 from common.plans import Plan
@@ -117,7 +118,7 @@ def release(connection: Connection, account_id: UUID, period_start: datetime, to
     connection.execute(_RELEASE, parameters)
 
 
-def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
+def settle(connection: PsycopgConnection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
     """Applies what results change, account and period by account and period, and adds it to what the platform spent.
     Returns the accounts whose spending of the current period has reached their hard cap: what is left over of an
     earlier period counts there, and stops nothing now. An account whose spending has come to its soft cap is told so,
@@ -135,7 +136,7 @@ def settle(connection: Connection, changes: Mapping[tuple[UUID, datetime], Chang
     if len(keys) > 1:
         connection.execute(_LOCK, parameters)
     parameters["cost"] = sum(columns["cost_used"])
-    settled = connection.execute(_SETTLE, parameters).all()
+    settled = named(connection, _SETTLE, parameters).fetchall()
     if any(row.comes_to_soft_cap for row in settled):
         # By itself: now that the rows are locked, it sees a cap that changed while they were waited for.
         connection.execute(_TELL, parameters)
@@ -166,24 +167,24 @@ _GET = text("""
     FROM quotas WHERE account_id = :account_id
 """)
 
-_LOCK = text("""
+_LOCK = """
     SELECT 1 FROM quotas q
-    JOIN unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[])) AS n (account_id, period_start)
+    JOIN unnest(%(account_ids)s::uuid[], %(period_starts)s::timestamptz[]) AS n (account_id, period_start)
         ON q.account_id = n.account_id AND q.period_start = n.period_start
     ORDER BY q.account_id, q.period_start FOR UPDATE OF q
-""")
+"""
 
 _RELEASE = text("""
     UPDATE quotas SET reserved = reserved - :tokens, cost_reserved = cost_reserved - :cost
     WHERE account_id = :account_id AND period_start = :period_start
 """)
 
-_SETTLE = text("""
+_SETTLE = """
     WITH settled AS (
         UPDATE quotas q SET used = q.used + n.used, reserved = q.reserved - n.reserved,
             cost_used = q.cost_used + n.cost_used, cost_reserved = q.cost_reserved - n.cost_reserved
-        FROM unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[]), CAST(:used AS bigint[]),
-                CAST(:reserved AS bigint[]), CAST(:cost_used AS bigint[]), CAST(:cost_reserved AS bigint[]))
+        FROM unnest(%(account_ids)s::uuid[], %(period_starts)s::timestamptz[], %(used)s::bigint[],
+                %(reserved)s::bigint[], %(cost_used)s::bigint[], %(cost_reserved)s::bigint[])
                 AS n (account_id, period_start, used, reserved, cost_used, cost_reserved)
             JOIN accounts a ON a.id = n.account_id
         WHERE q.account_id = n.account_id AND q.period_start = n.period_start
@@ -199,19 +200,19 @@ _SETTLE = text("""
                 CASE WHEN stops THEN 'spend_cap' ELSE p.stopped_reason END
             FROM (SELECT date_trunc('month', now(), 'UTC') AS month) AS clock,
                 LATERAL (
-                    SELECT clock.month, CASE WHEN p.month = clock.month THEN p.spent ELSE 0 END + :cost AS spent
+                    SELECT clock.month, CASE WHEN p.month = clock.month THEN p.spent ELSE 0 END + %(cost)s AS spent
                 ) AS this,
                 LATERAL (SELECT p.stopped_at IS NULL AND this.spent >= p.hard_cap AS stops) AS cap
-        ) WHERE :cost > 0
+        ) WHERE %(cost)s > 0
     )
     SELECT account_id, comes_to_soft_cap, capped FROM settled
-""")
+"""
 
 # The moment and the event are one: whoever has the one has the other.
-_TELL = text("""
+_TELL = """
     WITH reached AS (
         UPDATE quotas q SET soft_cap_reached_at = clock_timestamp()
-        FROM unnest(CAST(:account_ids AS uuid[]), CAST(:period_starts AS timestamptz[]))
+        FROM unnest(%(account_ids)s::uuid[], %(period_starts)s::timestamptz[])
                 AS n (account_id, period_start)
             JOIN accounts a ON a.id = n.account_id
         WHERE q.account_id = n.account_id AND q.period_start = n.period_start
@@ -222,7 +223,7 @@ _TELL = text("""
     SELECT uuidv7(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
         'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
     FROM reached
-""")
+"""
 
 # Also a row that has no moment yet is locked: a flush that is about to set one has read the cap before.
 _UNTELL = text("""

@@ -34,6 +34,7 @@ SETTINGS = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
+    "track_commit_timestamp": "on",  # the benchmark tells by it when a result was stored
     "jit": "off",  # compiling a plan takes longer than our short queries do
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from psycopg import Connection
 
 from common import ids
-from common.database import owner_engine
+from common.database import driver_as_owner, named
 from common.estimates import BYTES_PER_TOKEN
 from common.plans import plans, with_overrides
 from common.sql_arrays import arrays
@@ -74,8 +74,11 @@ class Taken(NamedTuple):
 
 def take(plan: str, rows: int, worker: str) -> Taken:
     """Leases up to `rows` jobs of the plan's fairest account to `worker`; none while the platform is stopped."""
-    with owner_engine().begin() as connection:
-        plan_row = connection.execute(_LOCK_CLOCK, {"plan": plan}).one()
+    with driver_as_owner() as connection:
+        with connection.pipeline():
+            # With it goes what begins the transaction.
+            locked = named(connection, _LOCK_CLOCK, {"plan": plan})
+        (plan_row,) = locked
         if plan_row.stopped:
             return Taken([], more=False, blocked=False)
         room = _platform_room(connection) if plan_row.hard_cap is not None else None
@@ -89,15 +92,19 @@ def take(plan: str, rows: int, worker: str) -> Taken:
         start = max(plan_row.virtual_time, account.virtual_time)
         end = start + _weighed_tokens(plan, claims)
         parameters = {"plan": plan, "account_id": account.id, "start": start, "end": end}
-        more = connection.execute(_ADVANCE, parameters).scalar_one()
-    return Taken(claims, bool(more), blocked or held_back)
+        with connection.pipeline():
+            advanced = named(connection, _ADVANCE, parameters)
+            connection.commit()
+        (advance,) = advanced
+    return Taken(claims, advance.more, blocked or held_back)
 
 
 def _platform_room(connection: Connection) -> int:
     """What may be claimed below the platform's cap, in nano-dollars, if all that runs costs what it may. It is nobody
     else's until the commit: claims of all plans follow each other from here."""
     connection.execute(_LOCK_PLATFORM_ROOM, {"lock": PLATFORM_ROOM_LOCK})
-    return int(connection.execute(_PLATFORM_ROOM).scalar_one())
+    (platform,) = named(connection, _PLATFORM_ROOM, {})
+    return int(platform.room)
 
 
 def _next_account(connection: Connection, plan: str, clock: float, rows: int) -> tuple[Any, int, bool]:
@@ -105,7 +112,7 @@ def _next_account(connection: Connection, plan: str, clock: float, rows: int) ->
     not."""
     full: list[UUID] = []
     while True:
-        account = connection.execute(_NEXT_ACCOUNT, {"plan": plan, "clock": clock, "full": full}).one_or_none()
+        account = named(connection, _NEXT_ACCOUNT, {"plan": plan, "clock": clock, "full": full}).fetchone()
         if account is None:
             return None, 0, bool(full)
         room = with_overrides(plan, account.overrides).max_running_jobs - account.running
@@ -119,7 +126,7 @@ def _lease(
 ) -> tuple[Sequence[Any], bool]:
     """Single jobs go before batches, and the batch served longest ago before the others. Rows that came back from a
     lost worker go before rows never claimed. The flag says that a cap leaves no room until jobs that run have ended."""
-    candidates = connection.execute(_CANDIDATES, {"plan": plan, "account_id": account_id, "rows": rows}).all()
+    candidates = named(connection, _CANDIDATES, {"plan": plan, "account_id": account_id, "rows": rows}).fetchall()
     singles = [batch for batch in candidates if batch.kind == "single"]
     chosen = singles or candidates[:1]
     chosen_ids = [batch.id for batch in chosen]
@@ -135,11 +142,11 @@ def _lease(
     if any(batch.returned for batch in chosen):
         # The batch before its claims, as whoever closes a cancelled batch does.
         connection.execute(LOCK_BATCHES, {"batch_ids": chosen_ids})
-        leased += connection.execute(_LEASE_RETURNED, {"batch_ids": chosen_ids, "max_range": MAX_RANGE_ROWS} | lease)
+        leased += named(connection, _LEASE_RETURNED, {"batch_ids": chosen_ids, "max_range": MAX_RANGE_ROWS} | lease)
     fresh = [batch.id for batch in chosen if not batch.returned and batch.cursor < batch.total]
     if fresh:
         claim_ids = [ids.new_id() for _ in fresh]
-        leased += connection.execute(_LEASE_FRESH, arrays({"claim_ids": claim_ids, "batch_ids": fresh}) | lease)
+        leased += named(connection, _LEASE_FRESH, arrays({"claim_ids": claim_ids, "batch_ids": fresh}) | lease)
     return leased, False
 
 
@@ -149,12 +156,12 @@ def _room(connection: Connection, chosen: Sequence[Any], platform_room: int | No
     if not chosen or chosen[0].max_cost is None:
         return platform_room
     # Whoever ends its jobs or moves its cap holds the batch, so from here to the commit neither happens.
-    batch = connection.execute(_LOCK_COST, {"batch_id": chosen[0].id}).one()
+    (batch,) = named(connection, _LOCK_COST, {"batch_id": chosen[0].id})
     if batch.max_cost is None:
         return platform_room
     # A statement of its own: one that waited for the lock would see the claims as they were before.
-    running = int(connection.execute(_RUNNING_COST, {"batch_id": batch.id}).scalar_one())
-    room = int(batch.max_cost) - int(batch.cost) - running
+    (running,) = named(connection, _RUNNING_COST, {"batch_id": batch.id})
+    room = int(batch.max_cost) - int(batch.cost) - int(running.cost)
     if room <= 0:
         connection.execute(_PAUSE if batch.cost >= batch.max_cost else _HOLD_BACK, {"batch_id": batch.id})
     return room if platform_room is None else min(room, platform_room)
@@ -162,11 +169,14 @@ def _room(connection: Connection, chosen: Sequence[Any], platform_room: int | No
 
 def _affordable(connection: Connection, chosen: Sequence[Any], rows: int, room: int) -> int:
     """How many of the next rows there is room for: at least one, so that a cap is passed by one call at most."""
-    parameters = {"rows": rows, "room": room}
+    parameters: dict[str, Any] = {"rows": rows, "room": room}
     if chosen[0].kind == "single":
-        return int(connection.execute(_AFFORDABLE_SINGLES, parameters | {"ids": [b.id for b in chosen]}).scalar_one())
-    parameters |= {"batch_id": chosen[0].id, "cursor": chosen[0].cursor}
-    return int(connection.execute(_AFFORDABLE_ROWS, parameters).scalar_one())
+        found = named(connection, _AFFORDABLE_SINGLES, parameters | {"ids": [batch.id for batch in chosen]})
+    else:
+        parameters |= {"batch_id": chosen[0].id, "cursor": chosen[0].cursor}
+        found = named(connection, _AFFORDABLE_ROWS, parameters)
+    (affordable,) = found
+    return int(affordable.rows)
 
 
 def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: bool) -> list[Claim]:
@@ -178,7 +188,7 @@ def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: b
         "firsts": [row.first_seq for row in leased],
         "ends": [row.end_seq for row in leased],
     }
-    for row in connection.execute(_JOBS, arrays(columns)):
+    for row in named(connection, _JOBS, arrays(columns)):
         jobs[row.claim_id].append(ClaimedJob(row.seq, row.custom_id, row.body, row.tokens, row.cost))
     # A row can have its result before it is claimed: ingest fails rows without a prompt.
     fewer = {row.id: len(jobs[row.id]) for row in leased if len(jobs[row.id]) != row.pending}
@@ -209,47 +219,46 @@ _CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT
 _SERVED_AT = "CASE b.kind WHEN 'single' THEN b.served_at ELSE clock_timestamp() END"
 
 # The lock also makes claims of one plan follow each other, so that each sees what the one before it took.
-_LOCK_CLOCK = text(
-    "INSERT INTO plan_clocks (plan) VALUES (:plan)"
-    " ON CONFLICT (plan) DO UPDATE SET plan = excluded.plan"
-    " RETURNING virtual_time, (SELECT stopped_at IS NOT NULL FROM platform) AS stopped,"
-    " (SELECT hard_cap FROM platform) AS hard_cap"
-)
+_LOCK_CLOCK = """
+    INSERT INTO plan_clocks (plan) VALUES (%(plan)s) ON CONFLICT (plan) DO UPDATE SET plan = excluded.plan
+    RETURNING virtual_time, (SELECT stopped_at IS NOT NULL FROM platform) AS stopped,
+        (SELECT hard_cap FROM platform) AS hard_cap
+"""
 
 # A skip scan: one index probe for each account that waits, however many jobs it has.
-_NEXT_ACCOUNT = text(f"""
+_NEXT_ACCOUNT = f"""
     WITH RECURSIVE waiting AS (
-        (SELECT account_id FROM batches WHERE plan = :plan AND {_CLAIMABLE} ORDER BY account_id LIMIT 1)
+        (SELECT account_id FROM batches WHERE plan = %(plan)s AND {_CLAIMABLE} ORDER BY account_id LIMIT 1)
         UNION ALL
         SELECT (SELECT b.account_id FROM batches b
-                WHERE b.plan = :plan AND b.account_id > waiting.account_id AND {_CLAIMABLE}
+                WHERE b.plan = %(plan)s AND b.account_id > waiting.account_id AND {_CLAIMABLE}
                 ORDER BY b.account_id LIMIT 1)
         FROM waiting WHERE waiting.account_id IS NOT NULL
     )
     SELECT a.id, a.virtual_time, CAST(a.overrides AS text) AS overrides, (
         SELECT coalesce(sum(c.pending), 0) FROM claims c WHERE c.account_id = a.id AND c.state = 'leased'
     ) AS running
-    FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(CAST(:full AS uuid[]))
-    ORDER BY greatest(a.virtual_time, :clock), a.virtual_time, a.id LIMIT 1
-""")
+    FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(%(full)s::uuid[])
+    ORDER BY greatest(a.virtual_time, %(clock)s), a.virtual_time, a.id LIMIT 1
+"""
 
-_CANDIDATES = text(f"""
+_CANDIDATES = f"""
     SELECT id, kind, cursor, total, returned, max_cost FROM batches
-    WHERE plan = :plan AND account_id = :account_id AND {_CLAIMABLE}
-    ORDER BY (kind <> 'single'), served_at, id LIMIT :rows
-""")
+    WHERE plan = %(plan)s AND account_id = %(account_id)s AND {_CLAIMABLE}
+    ORDER BY (kind <> 'single'), served_at, id LIMIT %(rows)s
+"""
 
-_LEASE_RETURNED = text(f"""
+_LEASE_RETURNED = f"""
     WITH again AS (
         SELECT id FROM (
             SELECT id, sum(pending) OVER above - pending AS before,
                 sum(end_seq - first_seq) OVER above - (end_seq - first_seq) AS range_before
-            FROM claims WHERE state = 'returned' AND batch_id = ANY(:batch_ids)
+            FROM claims WHERE state = 'returned' AND batch_id = ANY(%(batch_ids)s)
             WINDOW above AS (ORDER BY batch_id, first_seq)
-        ) AS ordered WHERE before < :rows AND range_before < :max_range
+        ) AS ordered WHERE before < %(rows)s AND range_before < %(max_range)s
     ), leased AS (
-        UPDATE claims c SET state = 'leased', fence = c.fence + 1, worker = :worker,
-            lease_until = clock_timestamp() + make_interval(secs => :seconds)
+        UPDATE claims c SET state = 'leased', fence = c.fence + 1, worker = %(worker)s,
+            lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
         FROM again, batches b WHERE c.id = again.id AND b.id = c.batch_id AND b.state = 'in_progress'
         RETURNING c.id, c.batch_id, c.first_seq, c.end_seq, c.fence, c.pending
     ), counted AS (
@@ -260,93 +269,93 @@ _LEASE_RETURNED = text(f"""
     SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, b.account_id, b.api_key_id,
         b.endpoint, b.model, b.kind, b.max_cost
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
-""")
+"""
 
-_LEASE_FRESH = text(f"""
+_LEASE_FRESH = f"""
     WITH taken AS (
         UPDATE batches b
-        SET cursor = least(b.total, before.cursor + :rows), served_at = {_SERVED_AT},
+        SET cursor = least(b.total, before.cursor + %(rows)s), served_at = {_SERVED_AT},
             started_at = coalesce(b.started_at, clock_timestamp())
         FROM (SELECT wanted.claim_id, o.id, o.cursor
-              FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:batch_ids AS uuid[])) AS wanted (claim_id, batch_id)
+              FROM unnest(%(claim_ids)s::uuid[], %(batch_ids)s::uuid[]) AS wanted (claim_id, batch_id)
               JOIN batches o ON o.id = wanted.batch_id) before
         WHERE b.id = before.id AND b.state = 'in_progress'
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
             b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost
     ), leased AS (
         INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
-        SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', :worker,
-            clock_timestamp() + make_interval(secs => :seconds)
+        SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', %(worker)s,
+            clock_timestamp() + make_interval(secs => %(seconds)s)
         FROM taken RETURNING id, fence, pending
     )
     SELECT l.id, l.fence, l.pending, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
         t.endpoint, t.model, t.kind, t.max_cost
     FROM leased l JOIN taken t ON t.claim_id = l.id
-""")
+"""
 
-_JOBS = text("""
+_JOBS = """
     SELECT c.id AS claim_id, j.seq, j.custom_id, j.body, j.tokens, j.cost
-    FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:batch_ids AS uuid[]), CAST(:firsts AS int[]), CAST(:ends AS int[]))
+    FROM unnest(%(claim_ids)s::uuid[], %(batch_ids)s::uuid[], %(firsts)s::int[], %(ends)s::int[])
         AS c (id, batch_id, first_seq, end_seq)
     JOIN jobs j ON j.batch_id = c.batch_id AND j.seq >= c.first_seq AND j.seq < c.end_seq
     WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.seq = j.seq)
     ORDER BY c.id, j.seq
-""")
+"""
 
-_SET_PENDING = text("""
+_SET_PENDING = """
     WITH counted AS (
-        SELECT * FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:pending AS int[])) AS n (id, pending)
+        SELECT * FROM unnest(%(claim_ids)s::uuid[], %(pending)s::int[]) AS n (id, pending)
     ), ended AS (
         DELETE FROM claims c USING counted n WHERE c.id = n.id AND n.pending = 0
     )
     UPDATE claims c SET pending = n.pending FROM counted n
     WHERE c.id = n.id AND n.pending > 0 AND c.pending <> n.pending
-""")
+"""
 
-_LOCK_PLATFORM_ROOM = text("SELECT pg_advisory_xact_lock(:lock)")
+_LOCK_PLATFORM_ROOM = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
-_PLATFORM_ROOM = text("""
+_PLATFORM_ROOM = """
     SELECT hard_cap - CASE WHEN month = date_trunc('month', now(), 'UTC') THEN spent ELSE 0 END
-        - (SELECT coalesce(sum(cost), 0) FROM claims WHERE state = 'leased')
+        - (SELECT coalesce(sum(cost), 0) FROM claims WHERE state = 'leased') AS room
     FROM platform
-""")
+"""
 
-_LOCK_COST = text("SELECT id, cost, max_cost FROM batches WHERE id = :batch_id FOR UPDATE")
+_LOCK_COST = "SELECT id, cost, max_cost FROM batches WHERE id = %(batch_id)s FOR UPDATE"
 
-_RUNNING_COST = text("SELECT coalesce(sum(cost), 0) FROM claims WHERE batch_id = :batch_id AND state = 'leased'")
+_RUNNING_COST = "SELECT coalesce(sum(cost), 0) AS cost FROM claims WHERE batch_id = %(batch_id)s AND state = 'leased'"
 
-_PAUSE = text("""
+_PAUSE = """
     UPDATE batches SET state = 'paused', paused_reason = 'max_cost', paused_at = clock_timestamp()
-    WHERE id = :batch_id AND state = 'in_progress'
-""")
+    WHERE id = %(batch_id)s AND state = 'in_progress'
+"""
 
-_HOLD_BACK = text("UPDATE batches SET held_back = true WHERE id = :batch_id AND state = 'in_progress'")
+_HOLD_BACK = "UPDATE batches SET held_back = true WHERE id = %(batch_id)s AND state = 'in_progress'"
 
-_AFFORDABLE_ROWS = text("""
-    SELECT greatest(1, count(*)) FROM (
+_AFFORDABLE_ROWS = """
+    SELECT greatest(1, count(*)) AS rows FROM (
         SELECT sum(cost) OVER (ORDER BY seq) - cost AS before FROM jobs
-        WHERE batch_id = :batch_id AND seq >= :cursor AND seq < :cursor + :rows
-    ) AS next WHERE before < :room
-""")
+        WHERE batch_id = %(batch_id)s AND seq >= %(cursor)s AND seq < %(cursor)s + %(rows)s
+    ) AS next WHERE before < %(room)s
+"""
 
-_AFFORDABLE_SINGLES = text("""
-    SELECT greatest(1, count(*)) FROM (
+_AFFORDABLE_SINGLES = """
+    SELECT greatest(1, count(*)) AS rows FROM (
         SELECT sum(j.cost) OVER (ORDER BY wanted.position) - j.cost AS before
-        FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (id, position)
-        JOIN jobs j ON j.batch_id = wanted.id AND j.seq = 0 WHERE wanted.position <= :rows
-    ) AS next WHERE before < :room
-""")
+        FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS wanted (id, position)
+        JOIN jobs j ON j.batch_id = wanted.id AND j.seq = 0 WHERE wanted.position <= %(rows)s
+    ) AS next WHERE before < %(room)s
+"""
 
-_SET_COST = text("""
-    UPDATE claims c SET cost = n.cost FROM unnest(CAST(:claim_ids AS uuid[]), CAST(:costs AS bigint[])) AS n (id, cost)
+_SET_COST = """
+    UPDATE claims c SET cost = n.cost FROM unnest(%(claim_ids)s::uuid[], %(costs)s::bigint[]) AS n (id, cost)
     WHERE c.id = n.id
-""")
+"""
 
 # Tells whether the plan has more work.
-_ADVANCE = text(f"""
-    WITH clock AS (UPDATE plan_clocks SET virtual_time = :start WHERE plan = :plan)
-    UPDATE accounts SET virtual_time = :end WHERE id = :account_id
-    RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = :plan AND {_CLAIMABLE})
-""")
+_ADVANCE = f"""
+    WITH clock AS (UPDATE plan_clocks SET virtual_time = %(start)s WHERE plan = %(plan)s)
+    UPDATE accounts SET virtual_time = %(end)s WHERE id = %(account_id)s
+    RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = %(plan)s AND {_CLAIMABLE}) AS more
+"""
 
-LOCK_BATCHES = text("SELECT id FROM batches WHERE id = ANY(:batch_ids) ORDER BY id FOR UPDATE")
+LOCK_BATCHES = "SELECT id FROM batches WHERE id = ANY(%(batch_ids)s) ORDER BY id FOR UPDATE"

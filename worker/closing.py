@@ -48,7 +48,7 @@ def _step(batch_id: UUID) -> bool:
             "cost": cost,
         }
         connection.execute(_ADVANCE, parameters | {stopped: sum(part.rows for part in ended)})
-        finish(connection, [batch_id])
+        finish(connection.exec_driver_sql, [batch_id])
         if batch.period_start is not None:
             reserved_cost = max(0, batch.reserved_cost - cost)
             was = exposure(batch.reserved_cost, batch.cost, batch.max_cost)

@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.exceptions import StopRequested
+from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 from rq.registry import StartedJobRegistry
@@ -61,7 +62,8 @@ class ConcurrentWorker(SimpleWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """The next ticket or task there is room for. Raises StopRequested once a signal has come."""
-        self._quietly(self.set_state, WorkerStatus.IDLE)
+        if self.get_state() != WorkerStatus.IDLE:
+            self._quietly(self.set_state, WorkerStatus.IDLE)
         while not self._stop_requested:
             try:
                 if not self._bell.subscribed:
@@ -103,10 +105,22 @@ class ConcurrentWorker(SimpleWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""
-        self._quietly(super().execute_job, job, queue)
+        self._quietly(self.perform_job, job, queue)
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        super().prepare_job_execution(job, remove_from_intermediate_queue=True)
+        """What RQ does before a task, in `prepare_execution` for its main process and here for the one it would fork:
+        in one trip to Redis, since a caller may be waiting for the job that the ticket is for."""
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            self.execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
+            self.set_state(WorkerStatus.BUSY, pipeline)
+            self.set_current_job_id(job.id, pipeline)
+            self.set_current_job_working_time(0, pipeline)
+            self.heartbeat(ttl, pipeline)
+            job.heartbeat(now(), ttl, pipeline)
+            job.prepare_for_execution(self.name, pipeline)
+            pipeline.lrem(Queue(job.origin, connection=self.connection).intermediate_queue_key, 1, job.id)
+            pipeline.execute()
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
         # RQ beats once more, in a trip of its own, for what has ended.
@@ -121,6 +135,7 @@ class ConcurrentWorker(SimpleWorker):
                 self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
             self.cleanup_execution(job, pipeline=pipeline)
             pipeline.delete(job.key)
+            self.set_state(WorkerStatus.IDLE, pipeline)
             pipeline.execute()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:

@@ -90,7 +90,7 @@ def ingest(batch_id: UUID) -> str | None:
         tokens -= failing.tokens
         cost -= failing.cost
         _move_on(connection, batch, intake.total, failing, tokens, cost)
-        finish(connection, [batch_id])
+        finish(connection.exec_driver_sql, [batch_id])
         # The row of the account's quota is the hottest, so it is locked last.
         limits = plans.with_overrides(batch.plan, batch.overrides)
         allowance = Allowance(batch.account_id, batch.period_start, batch.period_end, limits, batch.hard_cap)

@@ -61,7 +61,7 @@ def _mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
     if not rows:
         return set()
     batch_ids = sorted(rows)
-    connection.execute(LOCK_BATCHES, {"batch_ids": batch_ids})
+    connection.exec_driver_sql(LOCK_BATCHES, {"batch_ids": batch_ids})
     parameters = {"batch_ids": batch_ids, "rows": [rows[batch_id] for batch_id in batch_ids]}
     return set(connection.execute(_ADD_RETURNED, parameters).scalars())
 

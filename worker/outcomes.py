@@ -1,23 +1,23 @@
 """Recording outcomes: results, their receipts and their batches' counters in one transaction, guarded by fences."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection
+from psycopg import Connection, Cursor
 
 from common import pauses, quotas
 from common.batch_states import finish
-from common.database import owner_engine
+from common.database import driver_as_owner, named
 from common.output_lines import line
 from common.prices import Price
 from common.quotas import Change
 from common.reservations import exposure
 from common.sql_arrays import arrays
-from worker.claims import Claim, ClaimedJob
+from worker.claims import LOCK_BATCHES, Claim, ClaimedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +79,48 @@ class Outcome:
 def record(outcomes: Sequence[Outcome]) -> None:
     """Writes these outcomes, each at most once. Those of a claim that is no longer this worker's are dropped: whoever
     holds it now will record its own. Safe to call again after a lost connection, whether or not it had committed."""
-    with owner_engine().begin() as connection:
-        live = _lock_claims(connection, outcomes)
-        ours = [outcome for outcome in outcomes if (outcome.claim.id, outcome.claim.fence) in live]
-        recorded = _insert_results(connection, ours)
+    with driver_as_owner() as connection:
+        recorded = _insert_results(connection, outcomes)
         if not recorded:
             return
-        _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
-        _settle_claims(connection, recorded)
-        # The hottest rows are locked last: the batches', then the accounts' quotas, then the platform's.
-        changes = _count(connection, recorded)
-        finish(connection, {outcome.claim.batch_id for outcome in recorded})
-        capped = quotas.settle(connection, changes)
+        sums = _sums(recorded)
+        # What needs no answer of its own waits for none: a caller may be waiting for an outcome.
+        with connection.pipeline():
+            _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
+            _settle_claims(connection, recorded)
+            # The hottest rows are locked last: the batches', then the accounts' quotas, then the platform's.
+            counted = _count(connection, sums)
+            finish(connection.execute, sums)
+        capped = quotas.settle(connection, _changes(counted, sums))
     for account_id in capped:
         pauses.pause_account(account_id, "spend_cap")
 
 
-def _lock_claims(connection: Connection, outcomes: Sequence[Outcome]) -> set[tuple[UUID, int]]:
-    """The claims that are still held, each under its fence: one lost and taken again may be here under both."""
-    held = list({(outcome.claim.id, outcome.claim.fence) for outcome in outcomes})
-    columns: dict[str, list[Any]] = {
-        "ids": [claim_id for claim_id, _ in held],
-        "fences": [fence for _, fence in held],
-    }
-    return {(row[0], row[1]) for row in connection.exec_driver_sql(_LOCK_CLAIMS, arrays(columns))}
-
-
 def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Writes results under their claims' fences, with the claims locked. Returns the outcomes that were written."""
+    # A claim that was lost and taken again may be here under both its fences, and an outcome twice.
+    wanted = list({(o.claim.key, o.seq): o for o in reversed(outcomes)}.values())
     columns: dict[str, list[Any]] = {
-        "batch_ids": [o.claim.batch_id for o in outcomes],
-        "seqs": [o.seq for o in outcomes],
-        "account_ids": [o.claim.account_id for o in outcomes],
-        "kinds": [o.kind for o in outcomes],
-        "status_codes": [o.status_code for o in outcomes],
-        "error_codes": [o.error_code for o in outcomes],
-        "error_messages": [o.error_message for o in outcomes],
-        "attempts": [o.attempts for o in outcomes],
-        "providers": [o.provider for o in outcomes],
-        "request_ids": [o.request_id for o in outcomes],
-        "started_ats": [o.started_at for o in outcomes],
-        "finished_ats": [o.finished_at for o in outcomes],
+        "claim_ids": [o.claim.id for o in wanted],
+        "fences": [o.claim.fence for o in wanted],
+        "batch_ids": [o.claim.batch_id for o in wanted],
+        "seqs": [o.seq for o in wanted],
+        "account_ids": [o.claim.account_id for o in wanted],
+        "kinds": [o.kind for o in wanted],
+        "status_codes": [o.status_code for o in wanted],
+        "error_codes": [o.error_code for o in wanted],
+        "error_messages": [o.error_message for o in wanted],
+        "attempts": [o.attempts for o in wanted],
+        "providers": [o.provider for o in wanted],
+        "request_ids": [o.request_id for o in wanted],
+        "started_ats": [o.started_at for o in wanted],
+        "finished_ats": [o.finished_at for o in wanted],
     }
-    # Of a row that is here twice the first is written, and the second conflicts with it.
-    firsts = {(o.claim.batch_id, o.seq): o for o in reversed(outcomes)}
-    parameters = arrays(columns) | {"bodies": [o.body for o in outcomes]}
-    return [firsts[row[0], row[1]] for row in connection.exec_driver_sql(_INSERT_RESULTS, parameters)]
+    parameters = arrays(columns) | {"bodies": [o.body for o in wanted]}
+    with connection.pipeline():
+        # With it goes what begins the transaction.
+        written = connection.execute(_INSERT_RESULTS, parameters)
+    return [wanted[position - 1] for (position,) in written]
 
 
 def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -147,7 +144,7 @@ def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         "costs": [o.cost for o in outcomes],
         "created_ats": [o.finished_at for o in outcomes],
     }
-    connection.exec_driver_sql(_INSERT_USAGE, arrays(columns))
+    connection.execute(_INSERT_USAGE, arrays(columns))
 
 
 def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
@@ -161,11 +158,11 @@ def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
         "counts": list(counts.values()),
         "costs": [costs[claim_id] for claim_id in counts],
     }
-    connection.exec_driver_sql(_SETTLE_CLAIMS, arrays(columns))
+    connection.execute(_SETTLE_CLAIMS, arrays(columns))
 
 
-def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UUID, datetime], Change]:
-    """Adds outcomes to their batches' counters. Returns what they change in their accounts' quotas."""
+def _sums(recorded: Sequence[Outcome]) -> dict[UUID, Counter[str]]:
+    """What outcomes add to their batches' counters, by batch in the order in which batches are locked."""
     sums: dict[UUID, Counter[str]] = defaultdict(Counter)
     for outcome in recorded:
         batch = sums[outcome.claim.batch_id]
@@ -179,43 +176,58 @@ def _count(connection: Connection, recorded: Sequence[Outcome]) -> dict[tuple[UU
             batch["cached"] += outcome.usage.cached_tokens
             batch["completion"] += outcome.usage.completion_tokens
             batch["cost"] += outcome.cost or 0
-    batch_ids = sorted(sums)
-    if len(batch_ids) > 1:
-        connection.exec_driver_sql(_LOCK_BATCHES, arrays({"ids": batch_ids}))
-    columns: dict[str, list[Any]] = {"ids": batch_ids}
+    return {batch_id: sums[batch_id] for batch_id in sorted(sums)}
+
+
+def _count(connection: Connection, sums: Mapping[UUID, Counter[str]]) -> Cursor[Any]:
+    columns: dict[str, list[Any]] = {"ids": list(sums)}
+    if len(sums) > 1:
+        connection.execute(LOCK_BATCHES, {"batch_ids": columns["ids"]})
     for name in _COUNTED:
-        columns[name] = [sums[batch_id][name] for batch_id in batch_ids]
-    rows = connection.exec_driver_sql(_COUNT, arrays(columns)).all()
+        columns[name] = [batch[name] for batch in sums.values()]
+    return named(connection, _COUNT, arrays(columns))
+
+
+def _changes(counted: Iterable[Any], sums: Mapping[UUID, Counter[str]]) -> dict[tuple[UUID, datetime], Change]:
+    """What outcomes change in their accounts' quotas; `counted` are their batches as they left them."""
     changes: dict[tuple[UUID, datetime], Change] = defaultdict(Change)
-    for row in rows:
-        if row.period_start is None:
+    for batch in counted:
+        if batch.period_start is None:
             # It was admitted before there were quotas.
             continue
-        counted = sums[row.id]
-        change = changes[row.account_id, row.period_start]
-        change.used += counted["prompt"] + counted["completion"]
-        change.reserved += counted["held_tokens"]
-        change.cost_used += counted["cost"]
-        # The row is as these outcomes left it.
-        before = exposure(row.reserved_cost + counted["held_cost"], row.cost - counted["cost"], row.max_cost)
-        change.cost_reserved += before - exposure(row.reserved_cost, row.cost, row.max_cost)
+        added = sums[batch.id]
+        change = changes[batch.account_id, batch.period_start]
+        change.used += added["prompt"] + added["completion"]
+        change.reserved += added["held_tokens"]
+        change.cost_used += added["cost"]
+        before = exposure(batch.reserved_cost + added["held_cost"], batch.cost - added["cost"], batch.max_cost)
+        change.cost_reserved += before - exposure(batch.reserved_cost, batch.cost, batch.max_cost)
     return changes
 
 
-_LOCK_CLAIMS = """
-    SELECT c.id, c.fence FROM claims c
-    JOIN unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS mine (id, fence) ON mine.id = c.id AND mine.fence = c.fence
-    WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
-"""
-
+# The claims first, each under its fence: whoever lost one waits here for whoever has it now, or finds it gone.
 _INSERT_RESULTS = """
-    INSERT INTO results (batch_id, seq, account_id, outcome, status_code, body, error_code, error_message, attempts,
-        provider, request_id, started_at, finished_at)
-    SELECT * FROM unnest(%(batch_ids)s::uuid[], %(seqs)s::int[], %(account_ids)s::uuid[], %(kinds)s::text[],
-        %(status_codes)s::smallint[], %(bodies)s::bytea[], %(error_codes)s::text[], %(error_messages)s::text[],
-        %(attempts)s::smallint[], %(providers)s::text[], %(request_ids)s::text[], %(started_ats)s::timestamptz[],
-        %(finished_ats)s::timestamptz[])
-    ON CONFLICT DO NOTHING RETURNING batch_id, seq
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(%(claim_ids)s::uuid[], %(fences)s::bigint[], %(batch_ids)s::uuid[], %(seqs)s::int[],
+            %(account_ids)s::uuid[], %(kinds)s::text[], %(status_codes)s::smallint[], %(bodies)s::bytea[],
+            %(error_codes)s::text[], %(error_messages)s::text[], %(attempts)s::smallint[], %(providers)s::text[],
+            %(request_ids)s::text[], %(started_ats)s::timestamptz[], %(finished_ats)s::timestamptz[]) WITH ORDINALITY
+            AS w (claim_id, fence, batch_id, seq, account_id, kind, status_code, body, error_code, error_message,
+                attempts, provider, request_id, started_at, finished_at, position)
+    ), live AS MATERIALIZED (
+        SELECT c.id, c.fence FROM claims c
+        WHERE (c.id, c.fence) IN (SELECT claim_id, fence FROM wanted) AND c.state = 'leased'
+        ORDER BY c.id FOR UPDATE
+    ), written AS (
+        INSERT INTO results (batch_id, seq, account_id, outcome, status_code, body, error_code, error_message, attempts,
+            provider, request_id, started_at, finished_at)
+        SELECT w.batch_id, w.seq, w.account_id, w.kind, w.status_code, w.body, w.error_code, w.error_message,
+            w.attempts, w.provider, w.request_id, w.started_at, w.finished_at
+        FROM wanted w JOIN live ON live.id = w.claim_id AND live.fence = w.fence
+        ON CONFLICT DO NOTHING RETURNING batch_id, seq
+    )
+    SELECT w.position FROM written r JOIN wanted w ON w.batch_id = r.batch_id AND w.seq = r.seq
+        JOIN live ON live.id = w.claim_id AND live.fence = w.fence
 """
 
 _INSERT_USAGE = """
@@ -240,8 +252,6 @@ _COUNTED = (
     "succeeded", "failed", "cancelled", "expired", "output_bytes", "error_bytes",
     "prompt", "cached", "completion", "cost", "held_tokens", "held_cost",
 )  # fmt: skip
-
-_LOCK_BATCHES = "SELECT 1 FROM batches WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 
 # The rate is an exponentially weighted average over ten seconds; exp() of less than -300 would underflow.
 _COUNT = """

@@ -61,25 +61,27 @@ class Recorder:
                 async with asyncio.timeout(LINGER_SECONDS):
                     await self._enough.wait()
             group = self._gathered[:MAX_GROUP_OUTCOMES]
-            await asyncio.to_thread(self._on_recorded, await self._write(group))
+            await self._write(group)
             del self._gathered[: len(group)]
             if not self._gathered:
                 self._some.clear()
             if len(self._gathered) < GROUP_OUTCOMES and not any(outcome.claim.single for outcome in self._gathered):
                 self._enough.clear()
 
-    async def _write(self, group: list[Outcome]) -> list[Outcome]:
+    async def _write(self, group: list[Outcome]) -> None:
         """Writes a group, waiting out a database that is away: these outcomes are paid for and exist nowhere else."""
         pause = 0.1
         while True:
             try:
-                await asyncio.to_thread(record, group)
-                return group
+                await asyncio.to_thread(self._record, group)
+                return
             except (DataError, IntegrityError, ValueError):
                 # One answer that PostgreSQL will not store must not hold up the others, nor be tried for ever.
                 log.exception("a group holds an outcome that cannot be stored", extra={"outcomes": len(group)})
                 if len(group) > 1:
-                    return [written for outcome in group for written in await self._write([outcome])]
+                    for outcome in group:
+                        await self._write([outcome])
+                    return
                 if group[0].error_code == UNRECORDABLE:
                     # Not even the failure can be stored: that is the operator's to mend, and trying on keeps the claim.
                     await asyncio.sleep(MAX_PAUSE_SECONDS)
@@ -88,6 +90,10 @@ class Recorder:
                 log.warning("outcomes wait for the database", extra={"outcomes": len(group), "error": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
+
+    def _record(self, group: Sequence[Outcome]) -> None:
+        record(group)
+        self._on_recorded(group)
 
 
 def _end_process(task: asyncio.Task[None]) -> None:

@@ -29,7 +29,7 @@ def retry(batch_id: UUID) -> None:
         _add_claims(connection, batch_id, batch.account_id, _ranges(seqs))
         parameters = {"batch_id": batch_id, "rows": len(seqs), "error_bytes": error_bytes} | counts
         connection.execute(_MOVE_ON, parameters)
-        finish(connection, [batch_id])
+        finish(connection.exec_driver_sql, [batch_id])
         if not wanted:
             cost = exposure(batch.reserved_cost, batch.cost, batch.max_cost)
             quotas.release(connection, batch.account_id, batch.period_start, batch.reserved_tokens, cost)
