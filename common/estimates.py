@@ -12,7 +12,7 @@ from common.errors import LineError
 from common.input_rows import JobRow
 from common.intake import Intake, Rejected
 from common.keys import Caller
-from common.prices import price_of
+from common.prices import highest_price_of
 from common.reservations import BYTES_PER_PROMPT_TOKEN, exposure
 
 # About what English text has: likelier than the bound that tokens are held by. The provider counts exactly, and its
@@ -79,7 +79,7 @@ def estimate(caller: Caller, intake: Intake, max_cost: int | None = None) -> Est
     except Rejected as rejected:
         errors, counts = rejected.errors, dict(rejected.counts)
     for model, share in shares.items():
-        if (price := price_of(model)) is not None:
+        if (price := highest_price_of(model)) is not None:
             share.min_cost = price.cost(share.prompt_tokens, 0, 0)
             share.max_cost = price.cost(share.prompt_tokens, 0, share.max_output_tokens)
     rows = intake.total - failing

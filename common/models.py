@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from common.database import web_engine
-from common.errors import NotFound, PermissionDenied
+from common.errors import InvalidRequest, NotFound, PermissionDenied
 from common.plans import Plan
+from common.providers import chain_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,9 @@ class Model:
 
 
 def is_allowed(plan: Plan, model: str) -> bool:
-    """Whether this plan's customers may ask for the model. Whether it exists the provider says, at the first call."""
-    return any(stands_for(name, model) for name in plan.models)
+    """Whether this plan's customers may ask for the model, and somebody serves it. Where one provider serves all,
+    whether it exists is said at the first call."""
+    return any(stands_for(name, model) for name in plan.models) and bool(chain_of(model))
 
 
 def stands_for(name: str, model: str) -> bool:
@@ -31,6 +33,10 @@ def stands_for(name: str, model: str) -> bool:
 
 def check(plan: Plan, model: str) -> None:
     """Raises PermissionDenied for a model that this plan's customers may not ask for."""
+    if not chain_of(model):
+        raise InvalidRequest(
+            f"There is no model {model[:200]!r}: GET /v1/models lists them.", param="model", code="model_not_found"
+        )
     if not is_allowed(plan, model):
         raise PermissionDenied(
             f"Your plan, {plan.name}, does not have the model {model[:200]!r}; it has {', '.join(plan.models)}.",

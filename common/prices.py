@@ -1,14 +1,8 @@
-"""Prices of models, from a maintained price library with the operator's file over it.
-
-A price is an integer of nano-dollars for a million tokens: $2.50 is 2,500,000,000. Prices as fine as a thousandth of a
-cent per million tokens are then exact, which nano-dollars for one token would not be ($0.0375 is 37.5 of them).
-"""
+"""Prices of models, from a maintained price library with the operator's files over it."""
 
 import sys
 import time
 import tomllib
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,43 +10,40 @@ from genai_prices import Usage, calc_price
 from genai_prices.types import PriceCalculation
 
 from common.models import stands_for
-from common.money import NANO_DOLLARS_PER_DOLLAR
+from common.money import NANO_DOLLARS_PER_DOLLAR, Price, price_in_nano_dollars
+from common.providers import catalog, chain_of
 from common.settings import settings
 
-MILLION = 10**6
 FIELDS = {"prompt", "cached", "completion"}
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Nano-dollars for a million prompt, cached prompt, and completion tokens."""
-
-    prompt: int
-    cached: int
-    completion: int
-
-    def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
-        """Nano-dollars of a call, rounded up to the next one. `cached_tokens` are part of `prompt_tokens`."""
-        exact = (
-            (prompt_tokens - cached_tokens) * self.prompt
-            + cached_tokens * self.cached
-            + completion_tokens * self.completion
-        )
-        return -(-exact // MILLION)
-
-
 def price_of(model: str) -> Price | None:
-    """The price of a model now, or None when neither the operator's file nor the library knows it."""
+    """The price of a model now, or None when neither the operator's files nor the library know it."""
     return _price_at(model, int(time.time()) // 60)
+
+
+def highest_price_of(model: str) -> Price | None:
+    """What a job costs at most, whoever of the model and its fallbacks serves it; None when one's price is not
+    known."""
+    found = [price_of(name) for name, _ in chain_of(model)] or [price_of(model)]
+    prices = [price for price in found if price is not None]
+    if len(prices) < len(found):
+        return None
+    return Price(*(max(getattr(price, kind) for price in prices) for kind in ("prompt", "cached", "completion")))
 
 
 @lru_cache(maxsize=4096)
 def _price_at(model: str, minute: int) -> Price | None:
     """Some prices depend on the time of day, and changes are known ahead, so a price is remembered for a minute."""
+    spec = catalog().find(model)
+    if spec is not None and spec.prices is not None:
+        return spec.prices.price
     for name, price in _overrides().items():
         if stands_for(name, model):
             return price
-    return _library_price(model)
+    provider = catalog().providers[spec.provider] if spec is not None else None
+    url = settings().provider_url if provider is None else provider.url
+    return _library_price((spec and spec.upstream) or model, url)
 
 
 def check_file() -> None:
@@ -90,35 +81,32 @@ def read_prices(path: Path) -> dict[str, Price]:
 
 def _nano_dollars(path: Path, model: str, name: str, value: object) -> int:
     try:
-        amount = Decimal(value) * NANO_DOLLARS_PER_DOLLAR if isinstance(value, str) else None
-    except InvalidOperation:
-        amount = None
-    if amount is None or not amount.is_finite() or amount < 0 or amount != int(amount):
-        raise ValueError(f'PRICES_FILE {path}: [{model}] {name} must be dollars as a string, such as "2.50"')
-    return int(amount)
+        return price_in_nano_dollars(value)
+    except ValueError as error:
+        raise ValueError(f"PRICES_FILE {path}: [{model}] {name} {error}") from None
 
 
-def _library_price(model: str) -> Price | None:
+def _library_price(model: str, url: str) -> Price | None:
     # Asked for the price of one thousand tokens of each kind: the library's tiers for long prompts start far above,
     # and a provider's own list is the only place where they could be applied to a bill exactly.
     try:
         return Price(
-            _unit_price(model, Usage(input_tokens=1000)),
-            _unit_price(model, Usage(input_tokens=1000, cache_read_tokens=1000)),
-            _unit_price(model, Usage(output_tokens=1000)),
+            _unit_price(model, url, Usage(input_tokens=1000)),
+            _unit_price(model, url, Usage(input_tokens=1000, cache_read_tokens=1000)),
+            _unit_price(model, url, Usage(output_tokens=1000)),
         )
     except LookupError:
         return None
 
 
-def _unit_price(model: str, usage: Usage) -> int:
-    return round(_calculate(usage, model).total_price * 1000 * NANO_DOLLARS_PER_DOLLAR)
+def _unit_price(model: str, url: str, usage: Usage) -> int:
+    return round(_calculate(usage, model, url).total_price * 1000 * NANO_DOLLARS_PER_DOLLAR)
 
 
-def _calculate(usage: Usage, model: str) -> PriceCalculation:
+def _calculate(usage: Usage, model: str, url: str) -> PriceCalculation:
     """By the provider's address; else by the model's name; else as OpenAI's, whose API this is."""
     try:
-        return calc_price(usage, model, provider_api_url=settings().provider_url)
+        return calc_price(usage, model, provider_api_url=url)
     except LookupError:
         pass
     try:

@@ -13,6 +13,8 @@ from functools import lru_cache, partial
 from uuid import UUID
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -54,6 +56,17 @@ def connect(seconds: float = 5) -> Redis:
 def redis() -> Redis:
     """The client of all who put something on a queue: a request must not hang on a Redis that is away."""
     return connect(REQUEST_SECONDS)
+
+
+def connect_async(seconds: float = 5) -> AsyncRedis:
+    """As connect, for an event loop."""
+    return AsyncRedis.from_url(
+        settings().redis_url,
+        socket_timeout=seconds,
+        socket_connect_timeout=1,
+        retry=AsyncRetry(NoBackoff(), 1, (RedisConnectionError,)),
+        health_check_interval=30,
+    )
 
 
 def listener(connection: Redis) -> PubSub:

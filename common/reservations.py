@@ -13,8 +13,10 @@ from typing import Any
 from common import json_text
 from common.endpoints import CHAT
 from common.errors import InvalidRequest
+from common.money import Price
 from common.plans import Plan
-from common.prices import Price, price_of
+from common.prices import highest_price_of
+from common.providers import catalog
 
 COMPLETIONS = "/v1/completions"
 BYTES_PER_PROMPT_TOKEN = 2
@@ -51,7 +53,7 @@ class Reserver:
         self._plan = limits.name
         self._priced = priced
         # For the length of one input, so that all of its rows are held at one price.
-        self._price = lru_cache(maxsize=1000)(price_of)
+        self._price = lru_cache(maxsize=1000)(highest_price_of)
 
     def hold(self, body: dict[str, Any], sent: bytes, prefix: str = "body.") -> Held:
         """`sent` is the body as JSON. Raises InvalidRequest, naming the field behind `prefix`."""
@@ -85,6 +87,14 @@ class Reserver:
             raise InvalidRequest(
                 f"The body counts as {prompt:,} tokens of prompt, half its bytes; the plan {self._plan} allows "
                 f"{self._max_prompt:,}: shorten it.",
+                param=prefix.rstrip(".") or "prompt",
+                code="prompt_too_long",
+            )
+        context = context_of(model)
+        if context is not None and prompt > context:
+            raise InvalidRequest(
+                f"The body counts as {prompt:,} tokens of prompt, half its bytes; the model {model} takes {context:,}: "
+                "shorten it.",
                 param=prefix.rstrip(".") or "prompt",
                 code="prompt_too_long",
             )
@@ -133,6 +143,13 @@ class Reserver:
             param=param,
             code="invalid_bound",
         )
+
+
+@lru_cache(maxsize=1000)
+def context_of(model: str) -> int | None:
+    """The longest prompt of a model, in tokens, where the operator's file says."""
+    spec = catalog().find(model)
+    return None if spec is None else spec.context
 
 
 def _prompts(prompt: object) -> int:

@@ -27,10 +27,12 @@ class Settings(BaseSettings):
 
     provider_url: str = "https://api.openai.com/v1"
     provider_api_key: SecretStr
+    models_file: str | None = None
     prices_file: str | None = None
     plans_file: str | None = None
     call_timeout_seconds: float = Field(default=600, gt=0)
     call_attempts: int = Field(default=6, ge=1)
+    outage_seconds: float = Field(default=120, ge=0)
     worker_concurrency: int = Field(default=256, ge=1, le=4096)
 
     web_host: str = "127.0.0.1"

@@ -10,7 +10,7 @@ from common.batch_input import CsvInput
 from common.batches import Options
 from common.endpoints import CHAT
 from common.keys import Caller
-from common.prices import Price
+from common.money import Price
 from common.reservations import Reserver
 from worker import claims, closing, ingest
 from worker.claims import Claim

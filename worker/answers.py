@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from common import json_text
 from worker.outcomes import TokenUsage
 
 
@@ -19,6 +20,12 @@ def model_of(body: bytes) -> str:
     """The model a request asks for."""
     request = parse(body)
     return str(request.get("model", "")) if request else ""
+
+
+def for_model(body: bytes, model: str) -> bytes:
+    """The request, asking for another model."""
+    request = json_text.loads(body)
+    return json_text.dumps(request | {"model": model}) if request.get("model") != model else body
 
 
 def usage_of(answer: dict[str, Any]) -> TokenUsage:

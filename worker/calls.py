@@ -3,18 +3,20 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from common.prices import price_of
 from common.settings import settings
-from worker import answers
+from worker import answers, told
 from worker.claims import Claim, ClaimedJob
 from worker.endings import Stopped, reason
+from worker.lanes import Elsewhere, Verdict
 from worker.outcomes import Outcome, TokenUsage
 from worker.provider import Provider, ProviderTimeout, ProviderUnreachable, Response
+from worker.rates import Told
+from worker.routes import Route, Routes
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Answer:
     body: bytes
     usage: TokenUsage
     request_id: str | None
+    verdict: Verdict = "answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,74 +47,126 @@ class Failure:
     body: bytes | None = None
     request_id: str | None = None
     retry_after: float | None = None
+    # What it says of the provider.
+    verdict: Verdict = "answers"
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a job has come."""
+    """How far a job has come; `attempts_here` and `began_here` are those of the route that it is on."""
 
     attempts: int = 0
     calling: bool = False
     started_at: datetime | None = None
+    attempts_here: int = 0
+    began_here: float = 0.0
+    route: Route | None = None
 
-    def begin_attempt(self) -> None:
+    def begin_route(self) -> None:
+        self.attempts_here = 0
+
+    def begin_attempt(self, route: Route) -> None:
         self.attempts += 1
         self.calling = True
         self.started_at = self.started_at or datetime.now(UTC)
+        if not self.attempts_here:
+            self.began_here = time.monotonic()
+        self.attempts_here += 1
+        self.route = route
+
+    def is_exhausted(self) -> bool:
+        """Whether a job that its provider failed has had its attempts, over a time in which an outage may pass."""
+        lasted = time.monotonic() - self.began_here
+        return self.attempts_here >= settings().call_attempts and lasted >= settings().outage_seconds
 
 
 class Caller:
-    """Calls one provider from one event loop. `concurrency` bounds the calls in flight."""
+    """Calls the providers from one event loop. `concurrency` bounds the calls in flight; `process` is the name under
+    which those are counted where limits are shared."""
 
-    def __init__(self, concurrency: int) -> None:
-        self._slots = asyncio.Semaphore(concurrency)
+    def __init__(self, concurrency: int, process: str) -> None:
+        self.routes = Routes(concurrency, process)
         self._stopping = False
-        self._provider = Provider()
 
     def stop(self) -> None:
         """From now on no call begins; those in flight go on."""
         self._stopping = True
 
     async def close(self) -> None:
-        await self._provider.close()
+        await self.routes.close()
 
     async def run(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome | None:
-        """The job's outcome, after as many attempts as it takes and the settings allow; None when stopped before."""
+        """The job's outcome, after as many attempts as it takes and the settings allow, by the model's own provider or
+        the next of its fallbacks; None when stopped before."""
+        asked = claim.model or answers.model_of(job.body)
+        routes = self.routes.of(asked)
         while True:
-            async with self._slots:
-                if self._stopping:
-                    return None
-                progress.begin_attempt()
-                result = await self._attempt(claim.endpoint, job.body)
-                progress.calling = False
+            route = next((route for route in routes if route.lane.open), routes[0])
+            result = await self._attempt(claim, job, asked, progress, route, movable=len(routes) > 1)
+            if result is None:
+                return None
+            if isinstance(result, Elsewhere):
+                continue
             if isinstance(result, Answer):
-                return self._succeeded(claim, job, result, progress)
-            if not result.retried or progress.attempts >= settings().call_attempts:
-                return self._failed(claim, job, result, progress)
-            await asyncio.sleep(_pause(progress.attempts, result.retry_after))
+                return self._succeeded(claim, job, result, progress, route)
+            if not result.retried:
+                return self._failed(claim, job, result, progress, route)
+            if progress.is_exhausted():
+                routes = routes[routes.index(route) + 1 :]
+                if not routes:
+                    return self._failed(claim, job, result, progress, route)
+                progress.begin_route()
+                continue
+            await asyncio.sleep(_pause(progress.attempts_here, result.retry_after))
+
+    async def _attempt(
+        self, claim: Claim, job: ClaimedJob, asked: str, progress: Progress, route: Route, *, movable: bool
+    ) -> Answer | Failure | Elsewhere | None:
+        """What one call came to; Elsewhere where its lane closed before it, and None when stopped before."""
+        try:
+            place = await route.lane.enter(job.tokens, first=claim.single, movable=movable)
+        except Elsewhere as elsewhere:
+            return elsewhere
+        if self._stopping:
+            route.lane.abandon(place)
+            return None
+        body = job.body if asked == route.upstream else answers.for_model(job.body, route.upstream)
+        progress.begin_attempt(route)
+        try:
+            result, said = await self._call(claim.endpoint, body, route)
+        except BaseException:
+            route.lane.abandon(place)
+            raise
+        finally:
+            progress.calling = False
+        used = result.usage.prompt_tokens + result.usage.completion_tokens if isinstance(result, Answer) else 0
+        route.lane.leave(place, result.verdict, used, said)
+        return result
+
+    async def _call(self, endpoint: str, body: bytes, route: Route) -> tuple[Answer | Failure, Told | None]:
+        try:
+            response = await route.provider.post(endpoint, body)
+        except ProviderTimeout:
+            seconds = settings().call_timeout_seconds
+            message = f"The provider did not answer within {seconds:g} s."
+            return Failure("timeout", message, retried=True, verdict="times_out"), None
+        except ProviderUnreachable as error:
+            message = f"The connection to the provider failed: {error}."
+            return Failure("connection_error", message, retried=True, verdict="fails"), None
+        result = _answer(response) if response.status_code // 100 == 2 else _refusal(response, route.provider)
+        return result, told.by(response)
 
     def stopped(self, claim: Claim, job: ClaimedJob, progress: Progress, how: Stopped) -> Outcome:
         """The outcome of a job whose batch was stopped, before its call or during it."""
         code, message = reason(how, claim.single)
-        return replace(self._failed(claim, job, Failure(code, message, retried=False), progress), kind=how)
+        return replace(self._unanswered(claim, job, Failure(code, message, retried=False), progress), kind=how)
 
     def broken(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome:
         """The outcome of a job that this program could not handle: it fails alone, and named so."""
         failure = Failure("internal_error", "The job could not be handled; the operator's log says why.", retried=False)
-        return self._failed(claim, job, failure, progress)
+        return self._unanswered(claim, job, failure, progress)
 
-    async def _attempt(self, endpoint: str, body: bytes) -> Answer | Failure:
-        try:
-            response = await self._provider.post(endpoint, body)
-        except ProviderTimeout:
-            seconds = settings().call_timeout_seconds
-            return Failure("timeout", f"The provider did not answer within {seconds:g} s.", retried=True)
-        except ProviderUnreachable as error:
-            return Failure("connection_error", f"The connection to the provider failed: {error}.", retried=True)
-        return _answer(response) if response.status_code // 100 == 2 else _refusal(response)
-
-    def _succeeded(self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress) -> Outcome:
-        model = claim.model or answers.model_of(job.body)
+    def _succeeded(self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress, route: Route) -> Outcome:
         return Outcome(
             claim=claim,
             job=job,
@@ -121,16 +176,21 @@ class Caller:
             error_code=None,
             error_message=None,
             attempts=progress.attempts,
-            provider=self._provider.host,
+            provider=route.provider.name,
             request_id=answer.request_id,
             started_at=progress.started_at,
             finished_at=datetime.now(UTC),
-            model=model,
+            model=route.model,
             usage=answer.usage,
-            price=price_of(model),
+            price=price_of(route.model),
         )
 
-    def _failed(self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress) -> Outcome:
+    def _unanswered(self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress) -> Outcome:
+        """A failure that is nobody's answer; it names the provider that was asked last."""
+        route = progress.route or self.routes.of(claim.model or answers.model_of(job.body))[0]
+        return self._failed(claim, job, failure, progress, route)
+
+    def _failed(self, claim: Claim, job: ClaimedJob, failure: Failure, progress: Progress, route: Route) -> Outcome:
         return Outcome(
             claim=claim,
             job=job,
@@ -140,7 +200,7 @@ class Caller:
             error_code=failure.code,
             error_message=failure.message,
             attempts=progress.attempts,
-            provider=self._provider.host,
+            provider=route.provider.name,
             request_id=failure.request_id,
             started_at=progress.started_at,
             finished_at=datetime.now(UTC),
@@ -151,44 +211,36 @@ def _answer(response: Response) -> Answer | Failure:
     answer = answers.parse(response.body)
     if answer is None:
         message = "The provider answered 200 with a body that is no JSON object."
-        return Failure("invalid_response", message, True, 200, response.body, response.request_id)
+        return Failure("invalid_response", message, True, 200, response.body, response.request_id, verdict="fails")
     return Answer(response.body, answers.usage_of(answer), response.request_id)
 
 
-def _refusal(response: Response) -> Failure:
+def _refusal(response: Response, provider: Provider) -> Failure:
     """A failure that keeps the provider's own code and message, unless it is about the operator's key: that is not the
     customer's to see."""
     if response.status_code == 401:
         # Its answer shows a part of the key, so it goes nowhere.
-        log.error("the provider refuses PROVIDER_API_KEY")
+        log.error("a provider refuses its API key", extra={"provider": provider.name})
         refusal = "The provider refused this service's own key; its operator has to act."
         return Failure("provider_refused", refusal, retried=False, status_code=401)
     code, message = answers.error_of(response.body)
-    # An exhausted balance is a 429 too, and no retry mends it.
-    retried = response.status_code in RETRIED_STATUS and code != "insufficient_quota"
     return Failure(
         code=code or f"http_{response.status_code}",
         message=message or f"The provider answered {response.status_code}.",
-        retried=retried,
+        retried=response.status_code in RETRIED_STATUS,
         status_code=response.status_code,
         body=response.body,
         request_id=response.request_id,
-        retry_after=_retry_after(response.headers),
+        retry_after=told.retry_after(response.headers),
+        verdict=_verdict(response.status_code, code),
     )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the provider asks to wait: `retry-after-ms`, or `retry-after` as seconds or a date (RFC 9110)."""
-    try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return float(milliseconds) / 1000
-        if (value := headers.get("retry-after")) is None:
-            return None
-        if value.strip().isdigit():
-            return float(value)
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return None
+def _verdict(status_code: int, code: str | None) -> Verdict:
+    if status_code == 429:
+        # An exhausted balance is a 429 too.
+        return "refuses" if code == "insufficient_quota" else "limits"
+    return "fails" if status_code >= 500 else "answers"
 
 
 def _pause(attempts: int, retry_after: float | None) -> float:

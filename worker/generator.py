@@ -45,17 +45,21 @@ class _Held:
 
 
 class Generator:
-    """Runs claims of `claim_rows` with at most `concurrency` calls in flight. `on_recorded` hears of outcomes after
-    their commit, and `on_returned` of plans whose work was given back. Public methods may be called from any thread."""
+    """Runs claims of `claim_rows` with at most `concurrency` calls in flight; `process` is its name. `on_recorded`
+    hears of outcomes after their commit, and `on_returned` of plans whose work was given back. Public methods may be
+    called from any thread."""
 
     def __init__(
         self,
         concurrency: int,
+        process: str,
         claim_rows: int,
         on_recorded: Callable[[Sequence[Outcome]], None],
         on_returned: Callable[[Collection[str]], None],
     ) -> None:
         self._concurrency = concurrency
+        self._claim_rows = claim_rows
+        self._process = process
         # Ahead of the calls: the next claim, and the rows whose outcomes wait for their group to be recorded.
         self._max_claimed = concurrency + claim_rows + max(MIN_UNRECORDED_ROWS, concurrency // 2)
         self._on_recorded = on_recorded
@@ -70,7 +74,7 @@ class Generator:
         asyncio.run_coroutine_threadsafe(self._prepare(), self._loop).result()
 
     async def _prepare(self) -> None:
-        self._caller = Caller(self._concurrency)
+        self._caller = Caller(self._concurrency, self._process)
         self._recorder = Recorder(lambda: self._unfinished > 0, self._settle)
 
     def room(self) -> int:
@@ -81,6 +85,10 @@ class Generator:
         """Waits until `rows` more may be claimed; False when they may not within the time."""
         with self._room:
             return self._room.wait_for(lambda: self.room() >= rows, seconds)
+
+    def congested(self) -> set[str]:
+        """The models of which a claim's worth of jobs waits here for their provider."""
+        return self._caller.routes.congested(self._claim_rows)
 
     def start(self, taken: Sequence[Claim]) -> None:
         """Begins to run claims."""

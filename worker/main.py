@@ -4,7 +4,7 @@ import os
 import socket
 import uuid
 
-from common import interpreter, logs, prices
+from common import interpreter, logs, prices, providers
 from common.plans import plans
 from common.queue import connect
 from worker.concurrent_worker import ConcurrentWorker
@@ -15,6 +15,7 @@ def main() -> None:
     logs.configure()
     prices.check_file()
     plans()
+    providers.check_keys()
     interpreter.tune()
     # The random part keeps a restarted process from taking its predecessor's leases for its own.
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -12,8 +12,8 @@ from psycopg import Connection, Cursor
 from common import pauses, quotas
 from common.batch_states import finish
 from common.database import driver_as_owner, named
+from common.money import Price
 from common.output_lines import line
-from common.prices import Price
 from common.quotas import Change
 from common.reservations import exposure
 from common.sql_arrays import arrays

@@ -49,7 +49,7 @@ class WorkerProcess:
         # Plans with work that can be claimed only once jobs that run now have ended.
         self._blocked: set[str] = set()
         self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
-        self.generator = Generator(concurrency, self.claim_rows, self._recorded, _announce)
+        self.generator = Generator(concurrency, name, self.claim_rows, self._recorded, _announce)
         self._ended = threading.Event()
         self._reached_database_since: float | None = None
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from

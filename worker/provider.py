@@ -15,6 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from common.endpoints import PROMPT_FIELDS
+from common.providers import ProviderSpec
 from common.settings import settings
 from worker.answers import storable
 
@@ -48,13 +49,14 @@ class Response:
 
 
 class Provider:
-    """One provider, called from one event loop. How many calls are in flight is the caller's business."""
+    """One provider, called from one event loop; how many calls are in flight is the caller's business. None is the
+    provider of the settings."""
 
-    def __init__(self) -> None:
-        with client() as sdk:
+    def __init__(self, name: str, spec: ProviderSpec | None) -> None:
+        with client(spec) as sdk:
             base = URL(str(sdk.base_url))
             headers = sdk.auth_headers | sdk.default_headers
-        self.host = base.host or "provider"
+        self.name = name if spec is not None else base.host or name
         self._urls = {endpoint: base / endpoint.removeprefix("/v1/") for endpoint in PROMPT_FIELDS}
         # Some values are the SDK's marks for "leave this header out".
         self._headers = CIMultiDict({name: value for name, value in headers.items() if isinstance(value, str)})
@@ -82,14 +84,20 @@ class Provider:
             raise ProviderUnreachable(_reason(error)) from error
 
 
-def client() -> openai.OpenAI:
-    """The SDK's own client, for what is not a customer's call."""
-    return openai.OpenAI(
-        base_url=settings().provider_url,
-        api_key=settings().provider_api_key.get_secret_value(),
+def client(spec: ProviderSpec | None) -> openai.OpenAI:
+    """The SDK's own client, for what is not a customer's call; None is the provider of the settings. Raises
+    LookupError where a provider's key is not in the environment."""
+    key = settings().provider_api_key if spec is None else spec.api_key
+    sdk = openai.OpenAI(
+        base_url=settings().provider_url if spec is None else spec.url,
+        api_key=key.get_secret_value(),
         max_retries=0,
         timeout=LIST_TIMEOUT_SECONDS,
     )
+    if spec is not None:
+        # Those of the environment are the default provider's.
+        sdk.organization = sdk.project = None
+    return sdk
 
 
 def _proxy(url: URL) -> str | None:

@@ -24,14 +24,14 @@ CALL_ATTEMPTS = 2
 @pytest.fixture
 def env(stack: Stack) -> Iterator[dict[str, str]]:
     """The running stack's settings with few attempts, for this process too."""
-    env = stack.env | {"CALL_ATTEMPTS": str(CALL_ATTEMPTS)}
+    env = stack.env | {"CALL_ATTEMPTS": str(CALL_ATTEMPTS), "OUTAGE_SECONDS": "0"}
     with process_settings(env):
         yield env
 
 
 def with_caller(act: Callable[[Caller], Awaitable[T]], concurrency: int = 8) -> T:
     async def run() -> T:
-        caller = Caller(concurrency)
+        caller = Caller(concurrency, "test")
         try:
             return await act(caller)
         finally:

@@ -11,7 +11,7 @@ import pytest
 
 from common import ids, keys
 from common.keys import Caller
-from common.prices import Price
+from common.money import Price
 from tests import work
 from tests.web_client import WebClient, refused
 from worker.outcomes import record

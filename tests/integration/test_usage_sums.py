@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from common import batches, ids, keys
 from common.errors import Conflict, NotFound
 from common.keys import Caller
-from common.prices import Price
+from common.money import Price
 from common.usage import GROUPS
 from tests import work
 from tests.exact import check_counters_are_sums

@@ -1,0 +1,45 @@
+"""How many calls may be in flight to one provider: it grows while they succeed, and shrinks when there are too many.
+
+Additive increase and multiplicative decrease, as TCP does it (RFC 5681), with two changes: calls that were under way
+when the window shrank say nothing new, so that a wave of refusals counts once; and the size at which it happened is
+remembered, to come back quickly to just below it."""
+
+SHRINK = 0.7
+# Below this share of the remembered ceiling the window grows by one for each success, above it by one for each
+# windowful.
+QUICK_SHARE = 0.9
+RESTART_SHARE = 1 / 8
+
+
+class Window:
+    """Times are of one monotonic clock, in seconds. `most` is never passed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = float(most)
+        self._size = float(most)
+        self._ceiling = float(most)
+        self._shrunk_at = float("-inf")
+
+    @property
+    def size(self) -> int:
+        return max(1, int(self._size))
+
+    def succeeded(self, in_flight: int) -> None:
+        if in_flight * 2 < self._size:
+            # Nobody wanted more: that this one succeeded says nothing about a larger window.
+            return
+        quick = self._size < self._ceiling * QUICK_SHARE
+        self._size = min(self._most, self._size + (1 if quick else 1 / self._size))
+        self._ceiling = max(self._ceiling, self._size)
+
+    def congested(self, began: float, in_flight: int, now: float) -> None:
+        """A call that began then was refused for there being too many, or was not answered in time."""
+        if began < self._shrunk_at:
+            return
+        self._ceiling = min(self._size, float(max(1, in_flight)))
+        self._size = max(1.0, self._ceiling * SHRINK)
+        self._shrunk_at = now
+
+    def restart(self) -> None:
+        """After an outage: from a small part, quickly back to what was possible before it."""
+        self._size = max(1.0, self._ceiling * RESTART_SHARE)
