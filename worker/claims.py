@@ -4,7 +4,7 @@ One short transaction takes the fairest piece of a plan's pending work. Its cost
 the plan and on the rows it takes, never on how many jobs are pending.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,6 +22,8 @@ LEASE_SECONDS = 20
 ASSUMED_OUTPUT_TOKENS = 256
 # Claims of a retry can be wide, and the whole range of a claim is read to find its rows: few such are taken at once.
 MAX_RANGE_ROWS = 10_000
+# Of an account while a model is congested: looking further would hold up the plan's other claims.
+LOOKED_AT_BATCHES = 1_000
 # Of claims while the platform has a cap. Its row would not do: whoever records holds a batch and waits for that row.
 PLATFORM_ROOM_LOCK = 7_201_004
 
@@ -72,8 +74,9 @@ class Taken(NamedTuple):
     blocked: bool
 
 
-def take(plan: str, rows: int, worker: str) -> Taken:
-    """Leases up to `rows` jobs of the plan's fairest account to `worker`; none while the platform is stopped."""
+def take(plan: str, rows: int, worker: str, congested: Collection[str] = ()) -> Taken:
+    """Leases up to `rows` jobs of the plan's fairest account to `worker`; none while the platform is stopped, and none
+    of the models that are congested there: their jobs would only wait in the place of others that could go."""
     with driver_as_owner() as connection:
         with connection.pipeline():
             # With it goes what begins the transaction.
@@ -84,10 +87,10 @@ def take(plan: str, rows: int, worker: str) -> Taken:
         room = _platform_room(connection) if plan_row.hard_cap is not None else None
         if room is not None and room <= 0:
             return Taken([], more=False, blocked=True)
-        account, rows, blocked = _next_account(connection, plan, plan_row.virtual_time, rows)
+        account, rows, blocked = _next_account(connection, plan, plan_row.virtual_time, rows, congested)
         if account is None:
-            return Taken([], more=False, blocked=blocked)
-        leased, held_back = _lease(connection, plan, account.id, rows, worker, room)
+            return Taken([], more=False, blocked=blocked or bool(congested))
+        leased, held_back = _lease(connection, plan, account.id, rows, worker, room, congested)
         claims = _with_jobs(connection, leased, room is not None)
         start = max(plan_row.virtual_time, account.virtual_time)
         end = start + _weighed_tokens(plan, claims)
@@ -107,12 +110,19 @@ def _platform_room(connection: Connection) -> int:
     return int(platform.room)
 
 
-def _next_account(connection: Connection, plan: str, clock: float, rows: int) -> tuple[Any, int, bool]:
+def _next_account(
+    connection: Connection, plan: str, clock: float, rows: int, congested: Collection[str]
+) -> tuple[Any, int, bool]:
     """The fairest account that may have more jobs running, how many of `rows` it may, and whether one before it may
     not."""
     full: list[UUID] = []
     while True:
-        account = named(connection, _NEXT_ACCOUNT, {"plan": plan, "clock": clock, "full": full}).fetchone()
+        parameters: dict[str, Any] = {"plan": plan, "clock": clock, "full": full}
+        if congested:
+            parameters |= {"congested": list(congested), "looked_at": LOOKED_AT_BATCHES}
+            account = named(connection, _NEXT_ACCOUNT_BESIDE, parameters).fetchone()
+        else:
+            account = named(connection, _NEXT_ACCOUNT, parameters).fetchone()
         if account is None:
             return None, 0, bool(full)
         room = with_overrides(plan, account.overrides).max_running_jobs - account.running
@@ -122,11 +132,22 @@ def _next_account(connection: Connection, plan: str, clock: float, rows: int) ->
 
 
 def _lease(
-    connection: Connection, plan: str, account_id: UUID, rows: int, worker: str, platform_room: int | None
+    connection: Connection,
+    plan: str,
+    account_id: UUID,
+    rows: int,
+    worker: str,
+    platform_room: int | None,
+    congested: Collection[str],
 ) -> tuple[Sequence[Any], bool]:
     """Single jobs go before batches, and the batch served longest ago before the others. Rows that came back from a
     lost worker go before rows never claimed. The flag says that a cap leaves no room until jobs that run have ended."""
-    candidates = named(connection, _CANDIDATES, {"plan": plan, "account_id": account_id, "rows": rows}).fetchall()
+    parameters: dict[str, Any] = {"plan": plan, "account_id": account_id, "rows": rows}
+    if congested:
+        parameters |= {"congested": list(congested), "looked_at": LOOKED_AT_BATCHES}
+        candidates = named(connection, _CANDIDATES_BESIDE, parameters).fetchall()
+    else:
+        candidates = named(connection, _CANDIDATES, parameters).fetchall()
     singles = [batch for batch in candidates if batch.kind == "single"]
     chosen = singles or candidates[:1]
     chosen_ids = [batch.id for batch in chosen]
@@ -226,7 +247,7 @@ _LOCK_CLOCK = """
 """
 
 # A skip scan: one index probe for each account that waits, however many jobs it has.
-_NEXT_ACCOUNT = f"""
+_WAITING_ACCOUNTS = f"""
     WITH RECURSIVE waiting AS (
         (SELECT account_id FROM batches WHERE plan = %(plan)s AND {_CLAIMABLE} ORDER BY account_id LIMIT 1)
         UNION ALL
@@ -239,12 +260,32 @@ _NEXT_ACCOUNT = f"""
         SELECT coalesce(sum(c.pending), 0) FROM claims c WHERE c.account_id = a.id AND c.state = 'leased'
     ) AS running
     FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(%(full)s::uuid[])
-    ORDER BY greatest(a.virtual_time, %(clock)s), a.virtual_time, a.id LIMIT 1
 """
+_FAIREST = "ORDER BY greatest(a.virtual_time, %(clock)s), a.virtual_time, a.id LIMIT 1"
+_NEXT_ACCOUNT = f"{_WAITING_ACCOUNTS} {_FAIREST}"
 
 _CANDIDATES = f"""
     SELECT id, kind, cursor, total, returned, max_cost FROM batches
     WHERE plan = %(plan)s AND account_id = %(account_id)s AND {_CLAIMABLE}
+    ORDER BY (kind <> 'single'), served_at, id LIMIT %(rows)s
+"""
+
+# As the two above, beside the batches of congested models. Of each account a bounded number is looked at, so that its
+# own jobs for such a model may hide others of its own, and never another account's.
+_FIRST_BATCHES = f"""
+    SELECT id, kind, cursor, total, returned, max_cost, model, served_at FROM batches
+    WHERE plan = %(plan)s AND account_id = {{account}} AND {_CLAIMABLE}
+    ORDER BY (kind <> 'single'), served_at, id LIMIT %(looked_at)s
+"""
+_NOT_CONGESTED = "(first.model IS NULL OR first.model <> ALL(%(congested)s::text[]))"
+_NEXT_ACCOUNT_BESIDE = f"""
+    {_WAITING_ACCOUNTS} AND EXISTS (
+        SELECT 1 FROM ({_FIRST_BATCHES.format(account="a.id")}) AS first WHERE {_NOT_CONGESTED}
+    ) {_FAIREST}
+"""
+_CANDIDATES_BESIDE = f"""
+    SELECT id, kind, cursor, total, returned, max_cost
+    FROM ({_FIRST_BATCHES.format(account="%(account_id)s")}) AS first WHERE {_NOT_CONGESTED}
     ORDER BY (kind <> 'single'), served_at, id LIMIT %(rows)s
 """
 

@@ -112,7 +112,7 @@ class WorkerProcess:
 
     def serve(self, plan: str) -> None:
         """Claims some of the plan's work, if it has any, and starts it."""
-        taken = claims.take(plan, self.claim_rows, self.name)
+        taken = claims.take(plan, self.claim_rows, self.name, self.generator.congested())
         if taken.blocked:
             self._blocked.add(plan)
         self.generator.start(taken.claims)

@@ -1,5 +1,6 @@
 """What a provider's headers say of its limits: OpenAI's x-ratelimit-*, and Retry-After."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,7 +39,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the provider asks to wait: `retry-after-ms`, or `retry-after` as seconds or a date (RFC 9110)."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return float(milliseconds) / 1000
+            found = float(milliseconds) / 1000
+            return found if math.isfinite(found) else None
         if (value := headers.get("retry-after")) is None:
             return None
         if value.strip().isdigit():

@@ -193,3 +193,17 @@ def test_a_cancelled_batch_is_claimed_no_more(database: psycopg.Connection) -> N
     take(rows=2)
     database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now()")
     assert claims.take("pro", 64, "worker A") == ([], False, False)
+
+
+def test_jobs_of_a_congested_model_are_left_for_later_and_those_behind_them_are_served() -> None:
+    slow, quick, both = work.caller(), work.caller(), work.caller()
+    waiting = work.bulk(slow, 5, model="slow")
+    served = work.bulk(quick, 5, model="quick")
+    hidden, shown = work.bulk(both, 5, model="slow"), work.bulk(both, 5, model="quick")
+    found = set()
+    while taken := claims.take("pro", 64, "worker A", {"slow"}).claims:
+        found |= {claim.batch_id for claim in taken}
+    assert found == {served, shown}
+    left = claims.take("pro", 64, "worker A", {"slow"})
+    assert (left.claims, left.more, left.blocked) == ([], False, True)
+    assert {claim.batch_id for claim in work.all_claims()} == {waiting, hidden}

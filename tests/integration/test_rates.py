@@ -9,6 +9,7 @@ import pytest
 
 from common import queue
 from common.providers import Limits
+from common.settings import settings as settings_of_process
 from worker.rates import KEY, USED_SHARE, Granted, Rates, Told
 
 T = TypeVar("T")
@@ -157,5 +158,5 @@ def test_without_redis_a_process_keeps_to_its_share(settings: dict[str, str], mo
         return await granted_within(2.0, make("a", requests_per_minute=600))
 
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
-    queue.settings.cache_clear()
+    settings_of_process.cache_clear()
     assert 15 <= run(one) <= (2 + 1) * 10 * USED_SHARE + 2
