@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.customer import Customer
+from tests.customer import Customer, answer
+from tests.waiting import wait_for
 
 Job = dict[str, Any]
 
@@ -37,7 +38,6 @@ def test_a_providers_400_is_the_jobs_failure_kept_with_its_message_and_never_ret
         ("sim-401", "provider_refused", 401),
         ("sim-403", "model_not_found", 403),
         ("sim-no-such-option", "model_not_found", 404),
-        ("sim-quota", "insufficient_quota", 429),
     ],
 )
 def test_what_no_retry_mends_is_not_retried(customer: Customer, model: str, code: str, status_code: int) -> None:
@@ -47,6 +47,15 @@ def test_what_no_retry_mends_is_not_retried(customer: Customer, model: str, code
     assert job["error"]["code"] == code
     assert job["error"]["message"]
     assert job["response"]["status_code"] == status_code
+
+
+def test_a_job_whose_providers_balance_is_exhausted_waits_until_it_is_not(customer: Customer) -> None:
+    job = customer.submit({"model": "sim-quota-first-1", "prompt": "Wait for the money."}, wait=1)
+    assert job["status"] == "in_progress"
+    ended = wait_for(
+        lambda: answer(customer.get(f"/v1/jobs/{job['id']}")), lambda job: job["status"] == "completed", 40
+    )
+    assert ended["attempts"] == 2
 
 
 @pytest.mark.parametrize(
