@@ -124,7 +124,7 @@ class Caller:
     ) -> Answer | Failure | Elsewhere | None:
         """What one call came to; Elsewhere where its lane closed before it, and None when stopped before."""
         try:
-            place = await route.lane.enter(job.tokens, first=claim.single, movable=movable)
+            place = await route.lane.enter(claim.account_id, job.tokens, single=claim.single, movable=movable)
         except Elsewhere as elsewhere:
             return elsewhere
         if self._stopping:

@@ -8,23 +8,29 @@ between two attempts its job waits outside.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from uuid import UUID
 
 from worker.breaker import Breaker
-from worker.rates import Rates, Told
+from worker.rates import ASK_AT_ONCE, Rates, Told
+from worker.turns import Turns, Waiting
 from worker.window import Window
 
 log = logging.getLogger(__name__)
 
+LEAST_PAUSE_SECONDS = 0.005
+
 
 class Slots:
-    """The calls that a process may have in flight, whichever lane they are in."""
+    """The calls that a process may have in flight, whichever lane they are in: so many, and `more` of single jobs.
+    Calls that begin together may end together, much later: those few are for a single job that comes meanwhile."""
 
-    def __init__(self, most: int) -> None:
-        self.free = most
+    def __init__(self, most: int, more: int) -> None:
+        self._most = most
+        self._more = more
+        self._taken = 0
         # In the order in which they are served; a dict is a set that keeps it.
         self._waiting: dict[Lane, None] = {}
 
@@ -33,11 +39,17 @@ class Slots:
         """The lanes in which calls wait."""
         return tuple(self._waiting)
 
+    def room(self, *, single: bool) -> int:
+        return self._most + (self._more if single else 0) - self._taken
+
     def waits(self, lane: "Lane") -> None:
         self._waiting[lane] = None
 
-    def release(self) -> None:
-        self.free += 1
+    def take(self) -> None:
+        self._taken += 1
+
+    def release(self, calls: int = 1) -> None:
+        self._taken -= calls
         for lane in self.waiting:
             # To the end of the line, so that a long lane leaves the others theirs.
             del self._waiting[lane]
@@ -52,13 +64,6 @@ class Line:
 
     window: Window
     in_flight: int = 0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    tokens: int
-    movable: bool
-    go: asyncio.Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,7 @@ class Lane:
         self._rates = rates
         self._learn = learn
         self._breaker = Breaker()
-        self._first: deque[_Waiting] = deque()
-        self._others: deque[_Waiting] = deque()
+        self._turns = Turns()
         self._asking: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         # The part of what its calls are held for that they really use.
@@ -104,22 +108,22 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        return len(self._first) + len(self._others)
+        return len(self._turns)
 
     @property
     def congested(self) -> bool:
         """Whether calls wait here for something other than a slot of the process."""
-        return self.waiting > 0 and self._slots.free > 0
+        return self.waiting > 0 and self._slots.room(single=False) > 0
 
-    async def enter(self, tokens: int, *, first: bool, movable: bool) -> Place:
-        """Waits until a call that may use so many tokens may go; the first before the others. Raises Elsewhere when the
-        lane closes and the call is movable."""
+    async def enter(self, account_id: UUID, tokens: int, *, single: bool, movable: bool) -> Place:
+        """Waits until a call that may use so many tokens may go. Raises Elsewhere when the lane closes and the call is
+        movable."""
         expected = max(1, int(tokens * self._used_share))
-        if self._rates is None and not self.waiting and self._room() > 0:
+        if self._rates is None and not self.waiting and self._room(single=single) > 0:
             self._take()
             return Place(time.monotonic(), expected)
-        waiting = _Waiting(expected, movable, asyncio.get_running_loop().create_future())
-        (self._first if first else self._others).append(waiting)
+        waiting = Waiting(account_id, single, movable, expected)
+        self._turns.add(waiting)
         self._slots.waits(self)
         self.pump()
         try:
@@ -180,10 +184,9 @@ class Lane:
             self._send_elsewhere()
 
     def _send_elsewhere(self) -> None:
-        for line in (self._first, self._others):
-            for waiting in line:
-                if waiting.movable and not waiting.go.done():
-                    waiting.go.set_exception(Elsewhere)
+        for waiting in self._turns:
+            if waiting.movable and not waiting.go.done():
+                waiting.go.set_exception(Elsewhere)
 
     def pump(self) -> None:
         """Lets go what may: called whenever something may have changed."""
@@ -193,58 +196,54 @@ class Lane:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask(self._rates))
             return
-        while self.waiting and self._room() > 0:
-            if (waiting := self._next()) is not None:
-                self._take()
-                waiting.go.set_result(None)
+        for waiting in self._let_go(self.waiting):
+            waiting.go.set_result(None)
         self._set_alarm()
 
     async def _ask(self, rates: Rates) -> None:
         """Lets go what the rates allow, as long as something waits and nothing else is in the way."""
-        while self.waiting and (room := min(self._room(), self.waiting)) > 0:
-            asked = [*self._first, *self._others][:room]
-            # While the question is under way these places are nobody else's.
-            for _ in asked:
-                self._take()
+        # While the question is under way these places are nobody else's.
+        while asked := self._let_go(ASK_AT_ONCE):
             granted, pause = await rates.acquire([waiting.tokens for waiting in asked])
-            for _ in range(granted):
-                if (waiting := self._next()) is not None:
+            stopped = [waiting for waiting in asked[:granted] if waiting.go.done()]
+            for waiting in asked[:granted]:
+                if not waiting.go.done():
                     waiting.go.set_result(None)
-                else:
-                    # Cancelled meanwhile.
-                    rates.settle(0, None)
-                    self._give_back()
-            for _ in asked[granted:]:
-                self._give_back()
+            for waiting in stopped:
+                rates.settle(waiting.tokens, None)
+            self._turns.put_back(asked[granted:])
+            self._give_back(len(stopped) + len(asked) - granted)
             if granted < len(asked):
-                await asyncio.sleep(max(pause, 0.005))
+                await asyncio.sleep(max(pause, LEAST_PAUSE_SECONDS))
         self._set_alarm()
 
-    def _room(self) -> int:
+    def _let_go(self, most: int) -> list[Waiting]:
+        """Takes places for those who go next, as far as there are any."""
+        found: list[Waiting] = []
+        while len(found) < most and (waiting := self._turns.peek()) is not None:
+            if self._room(single=waiting.single) <= 0:
+                break
+            self._turns.pop()
+            self._take()
+            found.append(waiting)
+        return found
+
+    def _room(self, *, single: bool) -> int:
         now = time.monotonic()
         if now < self._blocked_until or not self._breaker.may_begin(now):
             return 0
-        room = min(self._slots.free, self._line.window.size - self._line.in_flight)
-        return room if self._breaker.closed else min(1, room)
+        return min(self._slots.room(single=single), self._line.window.size - self._line.in_flight)
 
     def _take(self) -> None:
-        self._slots.free -= 1
+        self._slots.take()
         self._line.in_flight += 1
         self._breaker.begin()
 
-    def _give_back(self) -> None:
-        self._line.in_flight -= 1
-        self._slots.free += 1
-        self._breaker.abandoned()
-
-    def _next(self) -> _Waiting | None:
-        """The next that still waits; those that were cancelled are dropped."""
-        for line in (self._first, self._others):
-            while line:
-                waiting = line.popleft()
-                if not waiting.go.done():
-                    return waiting
-        return None
+    def _give_back(self, calls: int) -> None:
+        if calls:
+            self._breaker.abandoned()
+            self._line.in_flight -= calls
+            self._slots.release(calls)
 
     def _set_alarm(self) -> None:
         """Looks again when time alone will have changed something."""

@@ -12,6 +12,9 @@ from worker.provider import Provider
 from worker.rates import HEARTBEAT_SECONDS, Rates
 from worker.window import Window
 
+# So many times fewer calls may begin for single jobs while those for rows of batches are as many as may be.
+SINGLES_PART = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -24,12 +27,13 @@ class Route:
 
 
 class Routes:
-    """Of one process and event loop. `concurrency` bounds its calls in flight."""
+    """Of one process and event loop. `concurrency` bounds its calls in flight, but for a few more of single jobs."""
 
     def __init__(self, concurrency: int, process: str) -> None:
         self._concurrency = concurrency
+        self._more = concurrency // SINGLES_PART + 1
         self._process = process
-        self._slots = Slots(concurrency)
+        self._slots = Slots(concurrency, self._more)
         self._redis = queue.connect_async()
         self._providers = {name: Provider(name, spec) for name, spec in catalog().providers.items()}
         self._lines = {name: Line(Window(self._most(name))) for name in self._providers}
@@ -83,7 +87,8 @@ class Routes:
 
     def _most(self, provider: str) -> int:
         spec = catalog().providers[provider]
-        return min(self._concurrency, (spec and spec.concurrency) or self._concurrency)
+        most = self._concurrency + self._more
+        return min(most, (spec and spec.concurrency) or most)
 
     async def _beat(self) -> None:
         while True:
