@@ -136,13 +136,12 @@ class Lane:
 
     def leave(self, place: Place, verdict: Verdict, used: int, told: Told | None) -> None:
         """A call ended, having used so many tokens."""
-        now = time.monotonic()
         if told is not None:
-            self._heed(told, now)
+            self._heed(told)
         if used and place.tokens:
             share = self._used_share * used / place.tokens
             self._used_share += (min(1.0, max(0.001, share)) - self._used_share) / 10
-        self._judge(place, verdict, now)
+        self._judge(place, verdict, told.wait_seconds if told is not None else 0.0)
         if self._rates is not None:
             self._rates.settle(place.tokens - used, told)
         self._release()
@@ -158,20 +157,24 @@ class Lane:
         self._line.in_flight -= 1
         self._slots.release()
 
-    def _heed(self, told: Told, now: float) -> None:
+    def _heed(self, told: Told) -> None:
         if self._rates is None and told.limits:
             # Counted from now on: what is in flight was not asked for there.
             self._rates = self._learn()
-        if told.wait_seconds > 0:
-            self._blocked_until = max(self._blocked_until, now + told.wait_seconds)
 
-    def _judge(self, place: Place, verdict: Verdict, now: float) -> None:
+    def _judge(self, place: Place, verdict: Verdict, wait_seconds: float) -> None:
+        now = time.monotonic()
         window = self._line.window
         if verdict == "answers":
             window.succeeded(self._line.in_flight)
-        # Where the rates are known they are the cure of a refusal, and not fewer calls at once.
-        elif verdict == "times_out" or (verdict == "limits" and self._rates is None):
+        elif verdict == "times_out":
             window.congested(place.began, self._line.in_flight, now)
+        # Where the rates are known they are the cure, and not fewer calls at once. Where not, a refusal now and then is
+        # its own job's to wait out.
+        elif verdict == "limits" and (
+            self._rates is not None or window.congested(place.began, self._line.in_flight, now)
+        ):
+            self._blocked_until = max(self._blocked_until, now + wait_seconds)
         if verdict in ("answers", "limits"):
             if self._breaker.succeeded(place.began, now):
                 window.restart()

@@ -9,7 +9,7 @@
 --   acquire: the tokens of each call that waits. Returns how many may go, milliseconds until the next may, and processes.
 --   settle: calls that ended, tokens to give back, and of the model what the provider said: requests and tokens per minute,
 --   requests and tokens remaining (each -1 where it said nothing), milliseconds in which it wants no call, and 1 where it
---   refused a call without telling its limits.
+--   refused a call: that takes from the pace, unless it has told its limits lately.
 local USED_SHARE = 0.98
 local BURST_SECONDS = 1
 local TOLD_SECONDS = 120
@@ -41,14 +41,15 @@ local function load(index)
     for at = 1, #stored, 2 do hash[stored[at]] = stored[at + 1] end
     local first = 3 + (index - 1) * 3
     local rpm, tpm, most = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
-    if hash.told_at and now - tonumber(hash.told_at) < TOLD_SECONDS then
+    local told = hash.told_at and now - tonumber(hash.told_at) < TOLD_SECONDS
+    if told then
         rpm, tpm = lower(rpm, tonumber(hash.told_rpm)), lower(tpm, tonumber(hash.told_tpm))
     end
     local passed = now - tonumber(hash.at or now)
     local share = tonumber(hash.share or 1) + passed * REGAIN_PER_SECOND
     if share > 1 then share = 1 end
     local scope = {key = KEYS[index], most = most, share = share, cut_at = tonumber(hash.cut_at or 0),
-        blocked = tonumber(hash.blocked or 0), in_flight = 0, own = 0, processes = 0}
+        blocked = tonumber(hash.blocked or 0), told = told, in_flight = 0, own = 0, processes = 0}
     if rpm > 0 then
         scope.request_rate = rpm * USED_SHARE * share / 60
         scope.requests = level(hash.requests, scope.request_rate, passed)
@@ -110,7 +111,7 @@ if act == 'settle' then
             if scope.requests and requests >= 0 then scope.requests = math.min(scope.requests, requests) end
             if scope.tokens and left >= 0 then scope.tokens = math.min(scope.tokens, left) end
             scope.blocked = math.max(scope.blocked, now + tonumber(ARGV[rest + 6]) / 1000)
-            if ARGV[rest + 7] == '1' and now - scope.cut_at > CUT_SECONDS then
+            if ARGV[rest + 7] == '1' and not scope.told and now - scope.cut_at > CUT_SECONDS then
                 scope.share = math.max(LEAST_SHARE, scope.share * CUT_SHARE)
                 scope.cut_at = now
             end

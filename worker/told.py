@@ -13,21 +13,22 @@ MOST = 10**12
 
 
 def by(response: Response) -> Told | None:
-    """What an answer told, or None."""
+    """What an answer told, or None. The limits are believed where calls succeed: a refusal may be for another one's."""
     headers = response.headers
-    refused = response.status_code == 429
-    wait = min(MAX_RETRY_AFTER_SECONDS, retry_after(headers) or 0.0) if refused else 0.0
+    if response.status_code == 429:
+        wait = min(MAX_RETRY_AFTER_SECONDS, max(0.0, retry_after(headers) or 0.0))
+        return Told(wait_seconds=wait, refused=True)
+    if response.status_code // 100 != 2:
+        return None
     requests = _count(headers.get("x-ratelimit-limit-requests"))
     tokens = _count(headers.get("x-ratelimit-limit-tokens"))
-    if not refused and requests <= 0 and tokens <= 0:
+    if requests <= 0 and tokens <= 0:
         return None
     return Told(
-        requests_per_minute=requests,
-        tokens_per_minute=tokens,
-        requests_remaining=_count(headers.get("x-ratelimit-remaining-requests")),
-        tokens_remaining=_count(headers.get("x-ratelimit-remaining-tokens")),
-        wait_seconds=max(0.0, wait),
-        refused=refused and requests <= 0 and tokens <= 0,
+        requests,
+        tokens,
+        _count(headers.get("x-ratelimit-remaining-requests")),
+        _count(headers.get("x-ratelimit-remaining-tokens")),
     )
 
 

@@ -9,6 +9,9 @@ SHRINK = 0.7
 # windowful.
 QUICK_SHARE = 0.9
 RESTART_SHARE = 1 / 8
+# Of the calls of one windowful that were refused, from how many on and which share there are too many in flight.
+REFUSALS = 3
+REFUSED_SHARE = 0.03
 
 
 class Window:
@@ -19,12 +22,15 @@ class Window:
         self._size = float(most)
         self._ceiling = float(most)
         self._shrunk_at = float("-inf")
+        self._ended = 0
+        self._refused = 0
 
     @property
     def size(self) -> int:
         return max(1, int(self._size))
 
     def succeeded(self, in_flight: int) -> None:
+        self._count()
         if in_flight * 2 < self._size:
             # Nobody wanted more: that this one succeeded says nothing about a larger window.
             return
@@ -32,14 +38,26 @@ class Window:
         self._size = min(self._most, self._size + (1 if quick else 1 / self._size))
         self._ceiling = max(self._ceiling, self._size)
 
-    def congested(self, began: float, in_flight: int, now: float) -> None:
-        """A call that began then was refused for there being too many, or was not answered in time."""
+    def congested(self, began: float, in_flight: int, now: float) -> bool:
+        """A call that began then was refused for there being too many, or was not answered in time. Whether this shrank
+        the window."""
         if began < self._shrunk_at:
-            return
+            return False
+        self._count()
+        self._refused += 1
+        if self._refused < max(min(REFUSALS, self._size), self._ended * REFUSED_SHARE):
+            return False
         self._ceiling = min(self._size, float(max(1, in_flight)))
         self._size = max(1.0, self._ceiling * SHRINK)
         self._shrunk_at = now
+        self._ended = self._refused = 0
+        return True
 
     def restart(self) -> None:
         """After an outage: from a small part, quickly back to what was possible before it."""
         self._size = max(1.0, self._ceiling * RESTART_SHARE)
+
+    def _count(self) -> None:
+        if self._ended >= max(self._size, REFUSALS / REFUSED_SHARE):
+            self._ended = self._refused = 0
+        self._ended += 1

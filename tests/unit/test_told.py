@@ -29,15 +29,14 @@ def test_limits_and_what_remains_are_read_as_openai_writes_them() -> None:
 
 
 def test_a_refusal_tells_how_long_no_call_is_wanted_up_to_a_bound() -> None:
-    refused = by(429, **OPENAI | {"retry_after": "7"})
-    assert refused is not None
-    assert (refused.wait_seconds, refused.refused) == (7.0, False)
+    assert by(429, retry_after="7") == Told(wait_seconds=7.0, refused=True)
     assert by(429, retry_after_ms="1500") == Told(wait_seconds=1.5, refused=True)
     assert by(429, retry_after="86400") == Told(wait_seconds=told.MAX_RETRY_AFTER_SECONDS, refused=True)
 
 
-def test_a_refusal_without_a_word_of_limits_says_that_it_tells_none() -> None:
-    assert by(429) == Told(refused=True)
+def test_limits_are_believed_where_calls_succeed() -> None:
+    assert by(429, **OPENAI) == Told(refused=True)
+    assert by(500, **OPENAI) is None
 
 
 def test_nonsense_in_headers_is_as_good_as_none() -> None:

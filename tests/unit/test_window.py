@@ -1,6 +1,11 @@
 """The window of calls in flight to a provider, as it goes over time."""
 
-from worker.window import SHRINK, Window
+from worker.window import REFUSALS, SHRINK, Window
+
+
+def refused(window: Window, began: float, in_flight: int, times: int = REFUSALS) -> None:
+    for _ in range(times):
+        window.congested(began, in_flight, began + 1)
 
 
 def test_a_window_begins_as_wide_as_it_may_be_and_never_grows_beyond() -> None:
@@ -12,28 +17,37 @@ def test_a_window_begins_as_wide_as_it_may_be_and_never_grows_beyond() -> None:
 
 def test_a_wave_of_refusals_shrinks_it_once() -> None:
     window = Window(100)
-    for _ in range(30):
-        window.congested(began=1.0, in_flight=100, now=2.0)
+    refused(window, began=1.0, in_flight=100, times=30)
     assert window.size == int(100 * SHRINK)
+
+
+def test_refusals_now_and_then_leave_it_as_it_is() -> None:
+    window = Window(256)
+    for number in range(10_000):
+        if number % 100:
+            window.succeeded(256)
+        else:
+            window.congested(began=float(number), in_flight=256, now=float(number))
+    assert window.size == 256
 
 
 def test_a_refusal_of_a_call_that_began_after_it_shrank_shrinks_it_again() -> None:
     window = Window(100)
-    window.congested(began=1.0, in_flight=100, now=2.0)
-    window.congested(began=3.0, in_flight=70, now=4.0)
+    refused(window, began=1.0, in_flight=100)
+    refused(window, began=3.0, in_flight=70)
     assert window.size == int(70 * SHRINK)
 
 
 def test_it_never_closes() -> None:
     window = Window(4)
-    for second in range(50):
-        window.congested(began=second, in_flight=1, now=second + 0.5)
+    for second in range(0, 100, 2):
+        refused(window, began=second, in_flight=1)
     assert window.size == 1
 
 
 def test_it_comes_back_quickly_to_just_below_where_it_shrank_and_slowly_from_there() -> None:
     window = Window(1000)
-    window.congested(began=1.0, in_flight=100, now=2.0)
+    refused(window, began=1.0, in_flight=100)
     for _ in range(21):
         window.succeeded(window.size)
     assert window.size in (90, 91)
@@ -44,7 +58,7 @@ def test_it_comes_back_quickly_to_just_below_where_it_shrank_and_slowly_from_the
 
 def test_a_success_that_nobody_waited_behind_does_not_widen_it() -> None:
     window = Window(1000)
-    window.congested(began=1.0, in_flight=100, now=2.0)
+    refused(window, began=1.0, in_flight=100)
     for _ in range(50):
         window.succeeded(in_flight=3)
     assert window.size == int(100 * SHRINK)
