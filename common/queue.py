@@ -6,6 +6,7 @@ sweep adds another, and losing Redis loses no work.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
 
+from common import ids
 from common.plans import Plan, plans
 from common.settings import settings
 from common.together import after_commit
@@ -92,6 +94,8 @@ def queue(name: str) -> Queue:
     return Queue(name, connection=redis(), serializer="json")
 
 
+_TASK_ID = re.compile(r"[a-z]+-([0-9a-f]{32})-[0-9a-f]{32}")
+
 # Plans on whose queue this process last saw enough tickets.
 _enough: set[str] = set()
 
@@ -137,12 +141,16 @@ def enqueue_retry(batch_id: UUID) -> None:
 
 def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     def enqueue() -> None:
-        _enqueue(queue(on), name, batch_id.hex)
+        _enqueue(queue(on), name, batch_id.hex, f"{_short(name)}-{batch_id.hex}-{ids.new_id().hex}")
 
     _or_leave_it_to_the_sweep(name, enqueue)
 
 
-def _enqueue(on: Queue, task: str, argument: str) -> int:
+def _short(task: str) -> str:
+    return task.rpartition(".")[2]
+
+
+def _enqueue(on: Queue, task: str, argument: str, job_id: str | None = None) -> int:
     """Puts a task on a queue and rings, in one trip. Returns how many tasks wait there."""
     with redis().pipeline() as pipeline:
         on.enqueue_call(
@@ -151,6 +159,7 @@ def _enqueue(on: Queue, task: str, argument: str) -> int:
             timeout=TICKET_SECONDS,
             result_ttl=0,
             failure_ttl=FAILED_TTL_SECONDS,
+            job_id=job_id,
             pipeline=pipeline,
         )
         pipeline.publish(BELL_CHANNEL, on.name)
@@ -185,6 +194,13 @@ def _or_leave_it_to_the_sweep(what: str, enqueue: Callable[[], None]) -> None:
 def tasks_wait_on(name: str) -> bool:
     """Whether the queue holds anything: what it holds need not be asked for again."""
     return bool(redis().llen(queue(name).key))
+
+
+def batches_waiting(name: str) -> set[UUID]:
+    """The batches that tasks of this queue are for. Raises RedisError."""
+    # Each task says in its id whom it is for, so that it need not be fetched.
+    found = (_TASK_ID.fullmatch(str(job_id)) for job_id in queue(name).get_job_ids())
+    return {UUID(task[1]) for task in found if task is not None}
 
 
 def waiting() -> dict[str, int]:

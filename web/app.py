@@ -18,6 +18,7 @@ from web import (
     auth,
     batches,
     cli,
+    cli_doctor,
     cli_platform,
     docs,
     errors,
@@ -83,6 +84,7 @@ def create_app() -> Flask:
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     for group in (cli.accounts_group, cli.keys_group, *operators):
         app.cli.add_command(group)
+    app.cli.add_command(cli_doctor.doctor)
     return app
 
 

@@ -55,7 +55,8 @@ class ConcurrentWorker(SimpleWorker):
         self._queues_by_weight = WeightedQueues(connection, weights)
         self._bell = listener(connection)
         self._next_heartbeat = 0.0
-        self.process = WorkerProcess(name)
+        self._signalled = False
+        self.process = WorkerProcess(name, self._drain_asked)
         tasks.serve_with(self.process)
 
     def dequeue_job_and_maintain_ttl(
@@ -155,11 +156,17 @@ class ConcurrentWorker(SimpleWorker):
         signal.signal(signal.SIGTERM, self.request_stop)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        if self._stop_requested:
+        if self._signalled:
             log.warning("second signal: calls in flight are dropped and their jobs given back")
             self.process.generator.hasten()
         else:
             log.info("signal %d: finishing the calls in flight", signum)
+            # A signal to one that an operator has asked to drain already is the first, and hastens nothing.
+            self._signalled = self._stop_requested = True
+
+    def _drain_asked(self) -> None:
+        if not self._stop_requested:
+            log.info("asked to drain: finishing the calls in flight")
             self._stop_requested = True
 
     def teardown(self) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +15,7 @@ from uuid import UUID
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import queue
+from common import queue, workers
 from common.settings import settings
 from worker import claims, closing, ingest, leases, model_list, retention, retrying, sweep
 from worker.claims import ClaimKey
@@ -41,10 +43,12 @@ SMALL_INGESTS_AHEAD = 4
 
 
 class WorkerProcess:
-    """`name` is what its leases are under; no two processes may share one."""
+    """`name` is what its leases are under; no two processes may share one. `on_drain` is called, in any thread, when an
+    operator asks the process to end."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_drain: Callable[[], None]) -> None:
         self.name = name
+        self._on_drain = on_drain
         concurrency = settings().worker_concurrency
         # Plans with work that can be claimed only once jobs that run now have ended.
         self._blocked: set[str] = set()
@@ -63,6 +67,7 @@ class WorkerProcess:
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
         for act, first, seconds in (
+            (self._beat, 0.0, workers.BEAT_SECONDS),
             (self._renew, RENEW_SECONDS, RENEW_SECONDS),
             (self._look, LOOK_SECONDS, LOOK_SECONDS),
             (self._sweep, SWEEP_SECONDS, SWEEP_SECONDS),
@@ -83,6 +88,10 @@ class WorkerProcess:
             # Whatever it is: without this thread every lease of the process would end.
             except Exception:
                 log.exception("%s failed; it runs again", act.__qualname__)
+
+    def _beat(self) -> None:
+        if workers.beat(self.name, socket.gethostname(), os.getpid()):
+            self._on_drain()
 
     def _renew(self) -> None:
         held = self.generator.held()
@@ -166,6 +175,10 @@ class WorkerProcess:
         for child in self._ingests:
             child.join()
         self._ended.set()
+        try:
+            workers.leave(self.name)
+        except SQLAlchemyError as error:
+            log.warning("the worker stays listed for a while", extra={"error": str(error)})
 
 
 def _tell_waiting(outcomes: Sequence[Outcome]) -> None:

@@ -1,0 +1,81 @@
+"""The doctor on a stack that works: it finds nothing off, and disturbs nobody."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.process import ROOT
+from local.stack import Stack
+from tests.customer import Customer
+from tests.waiting import wait_for
+
+ROWS = 3_000
+LONGEST_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    settings = {"WORKER_CONCURRENCY": "64"}
+    with Stack(home, extra_env=settings, workers=2, durable=False, keep=False) as stack:
+        yield stack
+
+
+def doctor(stack: Stack) -> tuple[int, str]:
+    """Its exit status and what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "doctor"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **stack.env},
+        timeout=60,
+    )
+    return run.returncode, run.stdout
+
+
+def test_work_in_progress_is_always_in_order(stack: Stack) -> None:
+    with Customer(stack.base_url, stack.env["API_KEY"]) as customer:
+        content = b"name\n" + b"".join(b"row %d\n" % number for number in range(ROWS))
+        batch = customer.create_batch(content, model="sim-latency-500ms", prompt="Greet {{name}}.")
+        jobs = [customer.submit({"model": "sim", "prompt": "Hi"}) for _ in range(20)]
+        wait_for(lambda: customer.batch(batch["id"]), lambda found: bool(found["counts"]["succeeded"]), LONGEST_SECONDS)
+        looks = 0
+        while customer.batch(batch["id"])["status"] != "completed":
+            assert doctor(stack) == (0, checked(21))
+            looks += 1
+        assert looks > 1, "the batch was done too soon: the test shows little"
+        assert all(customer.ended_job(job["id"])["status"] == "completed" for job in jobs)
+    assert doctor(stack) == (0, checked(21))
+
+
+def checked(batches: int) -> str:
+    return (
+        f"checked {batches} batches and single jobs: results, usage records, counters, reservations, claims; quotas,"
+        " leases, orphans, tickets, tasks and ingests: nothing off\n"
+    )
+
+
+def test_without_a_database_it_says_that_it_could_not_look(tmp_path: Path) -> None:
+    away = {
+        "DATABASE_URL": "postgresql://batchyard@127.0.0.1:9/none",
+        "WEB_DATABASE_URL": "postgresql://batchyard_web@127.0.0.1:9/none",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        "STORAGE_URL": tmp_path.as_uri(),
+        "SECRET_KEY": "x" * 32,
+        "PROVIDER_API_KEY": "none",
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "doctor"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **away},
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("could not look: ")
