@@ -166,6 +166,15 @@ class Caller:
         failure = Failure("internal_error", "The job could not be handled; the operator's log says why.", retried=False)
         return self._unanswered(claim, job, failure, progress)
 
+    def crashed(self, claim: Claim, job: ClaimedJob) -> Outcome:
+        """The outcome of a job whose every process died with it."""
+        message = (
+            f"The worker processes that ran this row died, {claim.deaths} of them one after the other, the last ones "
+            "with this row alone under suspicion. It was not run again; the operator's log has more."
+        )
+        failure = Failure("worker_crashed", message, retried=False)
+        return self._unanswered(claim, job, failure, Progress(attempts=claim.deaths))
+
     def _succeeded(self, claim: Claim, job: ClaimedJob, answer: Answer, progress: Progress, route: Route) -> Outcome:
         return Outcome(
             claim=claim,

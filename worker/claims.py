@@ -46,7 +46,7 @@ class ClaimedJob:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Some jobs of one batch, this worker's until the lease ends. `single` when a caller may be waiting for it, and
-    `capped` when what its jobs may cost is counted against a cap."""
+    `capped` when what its jobs may cost is counted against a cap. `deaths` is how often a process died with it."""
 
     id: UUID
     fence: int
@@ -58,6 +58,7 @@ class Claim:
     single: bool
     capped: bool
     jobs: tuple[ClaimedJob, ...]
+    deaths: int = 0
 
     @property
     def key(self) -> "ClaimKey":
@@ -222,7 +223,7 @@ def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: b
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,
-            row.kind == "single", row.id in capped, tuple(jobs[row.id]),
+            row.kind == "single", row.id in capped, tuple(jobs[row.id]), row.deaths,
         )
         for row in leased
         if jobs[row.id]
@@ -301,13 +302,13 @@ _LEASE_RETURNED = f"""
         UPDATE claims c SET state = 'leased', fence = c.fence + 1, worker = %(worker)s,
             lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
         FROM again, batches b WHERE c.id = again.id AND b.id = c.batch_id AND b.state = 'in_progress'
-        RETURNING c.id, c.batch_id, c.first_seq, c.end_seq, c.fence, c.pending
+        RETURNING c.id, c.batch_id, c.first_seq, c.end_seq, c.fence, c.pending, c.deaths
     ), counted AS (
         UPDATE batches b SET returned = b.returned - n.pending, served_at = {_SERVED_AT}
         FROM (SELECT batch_id, sum(pending) AS pending FROM leased GROUP BY batch_id) n WHERE b.id = n.batch_id
         RETURNING b.id
     )
-    SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, b.account_id, b.api_key_id,
+    SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, l.deaths, b.account_id, b.api_key_id,
         b.endpoint, b.model, b.kind, b.max_cost
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
 """
@@ -329,7 +330,7 @@ _LEASE_FRESH = f"""
             clock_timestamp() + make_interval(secs => %(seconds)s)
         FROM taken RETURNING id, fence, pending
     )
-    SELECT l.id, l.fence, l.pending, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
+    SELECT l.id, l.fence, l.pending, 0 AS deaths, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
         t.endpoint, t.model, t.kind, t.max_cost
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """

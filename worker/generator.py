@@ -16,12 +16,13 @@ from functools import partial
 import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
-from worker import leases
+from worker import leases, suspects
 from worker.calls import Caller, Progress
 from worker.claims import Claim, ClaimedJob, ClaimKey
 from worker.endings import Stopped
 from worker.outcomes import Outcome
 from worker.recorder import Recorder
+from worker.trials import Trial, Trials
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class _Held:
     # Jobs that will not be called here: they go back with the claim, once the others are recorded.
     put_back: int = 0
     running: dict[_Task, Progress] = field(default_factory=dict)
+    trial: Trial | None = None
 
 
 class Generator:
@@ -76,6 +78,7 @@ class Generator:
     async def _prepare(self) -> None:
         self._caller = Caller(self._concurrency, self._process)
         self._recorder = Recorder(lambda: self._unfinished > 0, self._settle)
+        self._trials = Trials()
 
     def room(self) -> int:
         """Rows that may be claimed now."""
@@ -100,12 +103,28 @@ class Generator:
     def _start(self, taken: Sequence[Claim]) -> None:
         for claim in taken:
             held = self._held[claim.key]
+            if suspects.is_to_blame(claim):
+                self._blame(claim)
+                continue
+            if suspects.is_suspect(claim):
+                held.trial = self._trials.add(claim)
             for job in claim.jobs:
                 progress = Progress()
-                task = self._loop.create_task(self._caller.run(claim, job, progress))
+                task = self._loop.create_task(self._run(held, job, progress))
                 held.running[task] = progress
                 task.add_done_callback(partial(self._ended, held, job))
                 self._unfinished += 1
+
+    async def _run(self, held: _Held, job: ClaimedJob, progress: Progress) -> Outcome | None:
+        if held.trial is not None:
+            await held.trial.turn.wait()
+        return await self._caller.run(held.claim, job, progress)
+
+    def _blame(self, claim: Claim) -> None:
+        """Its row has ended every process that ran it: it fails, and is not run."""
+        (job,) = claim.jobs
+        log.error("a row fails for ending its workers", extra={"batch": claim.batch_id, "seq": job.seq})
+        self._recorder.add(self._caller.crashed(claim, job))
 
     def _ended(self, held: _Held, job: ClaimedJob, task: _Task) -> None:
         outcome = self._outcome(held, job, held.running.pop(task), task)
@@ -140,13 +159,20 @@ class Generator:
                     self._claimed -= rows
                     held.unrecorded -= rows
                     if held.unrecorded == 0:
-                        del self._held[key]
+                        self._let_go(key)
                     elif self._may_return(held):
                         returning.append(held)
             self._room.notify_all()
         self._on_recorded(group)
         if returning:
             self._return(returning)
+
+    def _let_go(self, key: ClaimKey) -> _Held | None:
+        """Whoever calls it holds `_room`. None when another thread was first."""
+        held = self._held.pop(key, None)
+        if held is not None and held.trial is not None:
+            self._loop.call_soon_threadsafe(held.trial.over.set)
+        return held
 
     def held(self) -> set[ClaimKey]:
         """The claims this process runs."""
@@ -178,7 +204,7 @@ class Generator:
         """Gives back what is left of these claims, unless another thread has. It waits for the database, so it is
         called in any thread but the loop's."""
         with self._room:
-            ours = [held for held in returning if self._held.pop(held.claim.key, None) is not None]
+            ours = [held for held in returning if self._let_go(held.claim.key) is not None]
             self._claimed -= sum(held.unrecorded for held in ours)
             self._room.notify_all()
         self._give_back([held.claim.key for held in ours])
@@ -208,7 +234,7 @@ class Generator:
                 task.cancel()
             if held.lost:
                 with self._room:
-                    self._held.pop(key, None)
+                    self._let_go(key)
                     self._claimed -= held.unrecorded
                     self._room.notify_all()
 

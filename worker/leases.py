@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from common.database import owner_engine
+from worker import suspects
 from worker.claims import LEASE_SECONDS, LOCK_BATCHES, ClaimKey
 from worker.endings import STOPPED_BY_STATE, Stopped
 
@@ -48,10 +49,22 @@ def give_back(held: Collection[ClaimKey]) -> set[str]:
         return _mark_returned(connection, returned)
 
 
-def give_back_expired() -> set[str]:
-    """Returns the claims whose lease has ended: their worker is gone. Returns the plans with new work."""
+def begin_trial(held: Collection[ClaimKey]) -> set[ClaimKey]:
+    """Writes down that the rows of these claims begin to run, and no other suspected ones of this process. Returns the
+    claims that are still its own."""
     with owner_engine().begin() as connection:
-        return _mark_returned(connection, connection.execute(_RETURN_EXPIRED).all())
+        return {(row.id, row.fence) for row in connection.execute(_BEGIN_TRIAL, _columns(held))}
+
+
+def give_back_expired() -> set[str]:
+    """Returns the claims whose lease has ended: their worker is gone. Each counts a death, unless it was suspected and
+    waited for its trial. Returns the plans with new work."""
+    with owner_engine().begin() as connection:
+        parameters = {"suspect_deaths": suspects.SUSPECT_DEATHS}
+        returned = connection.execute(_RETURN_EXPIRED, parameters).all()
+        plans = _mark_returned(connection, returned)
+        suspects.split(connection, returned)
+        return plans
 
 
 def _mark_returned(connection: Connection, returned: Sequence[Any]) -> set[str]:
@@ -86,7 +99,7 @@ _LOOK = text("""
 """)
 
 _RETURN = text("""
-    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
+    UPDATE claims SET state = 'returned', cost = 0, on_trial = false WHERE id IN (
         SELECT c.id FROM claims c
         JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
             ON c.id = mine.id AND c.fence = mine.fence
@@ -94,11 +107,22 @@ _RETURN = text("""
     ) RETURNING batch_id, pending
 """)
 
+_BEGIN_TRIAL = text("""
+    UPDATE claims SET on_trial = true WHERE id IN (
+        SELECT c.id FROM claims c
+        JOIN unnest(CAST(:claim_ids AS uuid[]), CAST(:fences AS bigint[])) AS mine (id, fence)
+            ON c.id = mine.id AND c.fence = mine.fence
+        WHERE c.state = 'leased' ORDER BY c.id FOR UPDATE OF c
+    ) RETURNING id, fence
+""")
+
 _RETURN_EXPIRED = text("""
-    UPDATE claims SET state = 'returned', cost = 0 WHERE id IN (
+    UPDATE claims SET state = 'returned', cost = 0, on_trial = false,
+        deaths = deaths + (on_trial OR deaths < :suspect_deaths)::int
+    WHERE id IN (
         SELECT id FROM claims WHERE state = 'leased' AND lease_until < clock_timestamp()
         ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
-    ) RETURNING batch_id, pending
+    ) RETURNING id, batch_id, first_seq, end_seq, pending, deaths
 """)
 
 _ADD_RETURNED = text("""

@@ -33,7 +33,7 @@ def run(trust_leases: bool = True) -> None:
 
 
 def return_expired_leases() -> None:
-    """The rows of a worker that died, or was held up past its lease, are pending again."""
+    """The rows of a worker that died, or was held up past its lease, are pending again; see also worker/suspects.py."""
     for plan in leases.give_back_expired():
         log.warning("a lease ended without its worker's word; its jobs are pending again", extra={"plan": plan})
 
