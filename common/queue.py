@@ -8,9 +8,10 @@ sweep adds another, and losing Redis loses no work.
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import cast
 from uuid import UUID
 
 from redis import Redis
@@ -37,6 +38,10 @@ BELL_CHANNEL = "batchyard:bell"
 MAX_TICKETS_PER_PLAN = 8
 TICKET_SECONDS = 60
 FAILED_TTL_SECONDS = 3600
+# The identity of what Redis holds: another one, and all that was put there is gone.
+EPOCH_KEY = "batchyard:epoch"
+# A task that nobody has done within this time of being asked for may be lost.
+ASKED_SECONDS = 10
 # What a request may wait for Redis, and for how long none asks it after one has waited for nothing.
 REQUEST_SECONDS = 1
 QUIET_SECONDS = 2
@@ -141,16 +146,18 @@ def enqueue_retry(batch_id: UUID) -> None:
 
 def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     def enqueue() -> None:
-        _enqueue(queue(on), name, batch_id.hex, f"{_short(name)}-{batch_id.hex}-{ids.new_id().hex}")
+        task = name.rpartition(".")[2]
+        job_id = f"{task}-{batch_id.hex}-{ids.new_id().hex}"
+        _enqueue(queue(on), name, batch_id.hex, job_id, _asked_key(task, batch_id))
 
     _or_leave_it_to_the_sweep(name, enqueue)
 
 
-def _short(task: str) -> str:
-    return task.rpartition(".")[2]
+def _asked_key(task: str, batch_id: UUID) -> str:
+    return f"batchyard:asked:{task}:{batch_id.hex}"
 
 
-def _enqueue(on: Queue, task: str, argument: str, job_id: str | None = None) -> int:
+def _enqueue(on: Queue, task: str, argument: str, job_id: str | None = None, task_key: str | None = None) -> int:
     """Puts a task on a queue and rings, in one trip. Returns how many tasks wait there."""
     with redis().pipeline() as pipeline:
         on.enqueue_call(
@@ -162,6 +169,8 @@ def _enqueue(on: Queue, task: str, argument: str, job_id: str | None = None) -> 
             job_id=job_id,
             pipeline=pipeline,
         )
+        if task_key is not None:
+            pipeline.set(task_key, b"", ex=ASKED_SECONDS)
         pipeline.publish(BELL_CHANNEL, on.name)
         pipeline.llen(on.key)
         *_, waiting = pipeline.execute()
@@ -191,9 +200,26 @@ def _or_leave_it_to_the_sweep(what: str, enqueue: Callable[[], None]) -> None:
         log.warning("not enqueued; the sweep will do it", extra={"what": what, "error": str(error)})
 
 
-def tasks_wait_on(name: str) -> bool:
-    """Whether the queue holds anything: what it holds need not be asked for again."""
-    return bool(redis().llen(queue(name).key))
+def epoch() -> str:
+    """The identity of what Redis holds; one that has none gets it. Raises RedisError."""
+    with redis().pipeline() as pipeline:
+        pipeline.set(EPOCH_KEY, ids.new_id().hex, nx=True)
+        pipeline.get(EPOCH_KEY)
+        return bytes(pipeline.execute()[1]).decode()
+
+
+def forgotten(on: str, task: str, batch_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the batches for which no such task waits, nor was asked for a moment ago: a worker that took it may be
+    about to begin. Raises RedisError."""
+    if not batch_ids:
+        return []
+    asked = cast("list[bytes | None]", redis().mget([_asked_key(task, batch_id) for batch_id in batch_ids]))
+    waiting = batches_waiting(on)
+    return [
+        batch_id
+        for batch_id, moment in zip(batch_ids, asked, strict=True)
+        if moment is None and batch_id not in waiting
+    ]
 
 
 def batches_waiting(name: str) -> set[UUID]:

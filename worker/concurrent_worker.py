@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import SimpleWorker
+from rq import SimpleWorker, worker_registration
 from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
@@ -56,7 +56,7 @@ class ConcurrentWorker(SimpleWorker):
         self._bell = listener(connection)
         self._next_heartbeat = 0.0
         self._signalled = False
-        self.process = WorkerProcess(name, self._drain_asked)
+        self.process = WorkerProcess(name, self._drain_asked, self._redis_changed)
         tasks.serve_with(self.process)
 
     def dequeue_job_and_maintain_ttl(
@@ -85,10 +85,22 @@ class ConcurrentWorker(SimpleWorker):
     def _keep_alive(self) -> None:
         if time.monotonic() >= self._next_heartbeat:
             self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-            super().heartbeat()
+            self._register_again()
             if self.should_run_maintenance_tasks:
                 # RQ has no types here.
                 self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def _register_again(self) -> None:
+        """Beats, and says anew who it is: a Redis that was emptied, or away for long, has forgotten."""
+        self.last_heartbeat = now()
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self, pipeline)
+            pipeline.expire(self.key, WORKER_TTL_SECONDS + 60)
+            pipeline.execute()
+
+    def _redis_changed(self) -> None:
+        self._next_heartbeat = 0.0
 
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""
@@ -120,7 +132,6 @@ class ConcurrentWorker(SimpleWorker):
             self.heartbeat(ttl, pipeline)
             job.heartbeat(now(), ttl, pipeline)
             job.prepare_for_execution(self.name, pipeline)
-            pipeline.lrem(Queue(job.origin, connection=self.connection).intermediate_queue_key, 1, job.id)
             pipeline.execute()
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:

@@ -32,6 +32,7 @@ RENEW_SECONDS = 5.0
 # How long a cancel or a stop may take to be heard.
 LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 2.0
+EPOCH_SECONDS = 1.0
 RETENTION_SECONDS = 30.0
 MODELS_SECONDS = 300.0
 # Longer than a living process takes to renew its leases once the database can be reached again.
@@ -44,11 +45,13 @@ SMALL_INGESTS_AHEAD = 4
 
 class WorkerProcess:
     """`name` is what its leases are under; no two processes may share one. `on_drain` is called, in any thread, when an
-    operator asks the process to end."""
+    operator asks the process to end, and `on_new_redis` when Redis has been emptied or is another."""
 
-    def __init__(self, name: str, on_drain: Callable[[], None]) -> None:
+    def __init__(self, name: str, on_drain: Callable[[], None], on_new_redis: Callable[[], None]) -> None:
         self.name = name
         self._on_drain = on_drain
+        self._on_new_redis = on_new_redis
+        self._epoch: str | None = None
         concurrency = settings().worker_concurrency
         # Plans with work that can be claimed only once jobs that run now have ended.
         self._blocked: set[str] = set()
@@ -64,12 +67,14 @@ class WorkerProcess:
         forkserver.ensure_running()
         self._ingests: list[ForkServerProcess] = []
         self._small_ingests: list[Future[None]] = []
+        self._in_hand: set[tuple[Callable[[UUID], None], UUID]] = set()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
         for act, first, seconds in (
             (self._beat, 0.0, workers.BEAT_SECONDS),
             (self._renew, RENEW_SECONDS, RENEW_SECONDS),
             (self._look, LOOK_SECONDS, LOOK_SECONDS),
+            (self._watch_redis, 0.0, EPOCH_SECONDS),
             (self._sweep, SWEEP_SECONDS, SWEEP_SECONDS),
             (retention.run, RETENTION_SECONDS, RETENTION_SECONDS),
             (model_list.refresh, 0.0, MODELS_SECONDS),
@@ -109,6 +114,14 @@ class WorkerProcess:
         self.generator.stop({key: lease.stopped for key, lease in found.items() if lease.stopped is not None})
         self.generator.put_back([key for key, lease in found.items() if lease.paused])
 
+    def _watch_redis(self) -> None:
+        """Puts tickets and tasks on again as soon as Redis turns out to have none of them."""
+        known, self._epoch = self._epoch, queue.epoch()
+        if known not in (None, self._epoch):
+            log.warning("Redis was emptied or is another: tickets and tasks are put on again")
+            self._on_new_redis()
+            sweep.run(trust_leases=False)
+
     def _sweep(self) -> None:
         since = self._reached_database_since
         try:
@@ -143,7 +156,9 @@ class WorkerProcess:
         """Starts to read the batch's input: a small one in a thread, since a process takes longer to begin than that,
         any other in a child."""
         if ingest.input_bytes(batch_id) <= SMALL_INPUT_BYTES:
-            self._small_ingests.append(self._in_background(self._reader, ingest.read, batch_id))
+            reading = self._in_background(self._reader, ingest.read, batch_id)
+            if reading is not None:
+                self._small_ingests.append(reading)
             return
         child = self._forks.Process(target=ingest.run, args=(batch_id,), name=f"ingest-{batch_id.hex}")
         child.start()
@@ -157,13 +172,22 @@ class WorkerProcess:
         """Starts to make rows of an ended batch pending again."""
         self._in_background(self._closer, retrying.retry, batch_id)
 
-    def _in_background(self, thread: ThreadPoolExecutor, act: Callable[[UUID], None], batch_id: UUID) -> Future[None]:
+    def _in_background(
+        self, thread: ThreadPoolExecutor, act: Callable[[UUID], None], batch_id: UUID
+    ) -> Future[None] | None:
+        """None where it is waiting or running already: the sweep asks again for what takes long to begin."""
+        if (act, batch_id) in self._in_hand:
+            return None
+        self._in_hand.add((act, batch_id))
+
         def run() -> None:
             try:
                 act(batch_id)
             # Whatever it is: nobody looks at what the thread ends with, and the sweep sees that the work is open.
             except Exception:
                 log.exception("%s.%s failed; the sweep has it run again", act.__module__, act.__name__)
+            finally:
+                self._in_hand.discard((act, batch_id))
 
         return thread.submit(run)
 

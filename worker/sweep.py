@@ -65,10 +65,10 @@ def add_missing_tickets(connection: Connection) -> None:
 
 def restart_ingests(connection: Connection) -> None:
     """A batch that is validating, and whose input nobody reads, gets its task again."""
-    if queue.tasks_wait_on(queue.INGESTS_QUEUE):
-        return
-    for batch_id in connection.execute(_FORGOTTEN_INGESTS, {"lock": INGEST_LOCK}).scalars():
-        queue.enqueue_ingest(batch_id)
+    validating = connection.execute(_VALIDATING).scalars().all()
+    if forgotten := queue.forgotten(queue.INGESTS_QUEUE, "ingest", validating):
+        for batch_id in connection.execute(_UNREAD, {"ids": forgotten, "lock": INGEST_LOCK}).scalars():
+            queue.enqueue_ingest(batch_id)
 
 
 def expire_batches() -> None:
@@ -82,11 +82,9 @@ def expire_batches() -> None:
 
 def restart_tasks(connection: Connection) -> None:
     """A batch that stops and has rows that no worker runs, or whose rows are to run again, has its task."""
-    if queue.tasks_wait_on(queue.TASKS_QUEUE):
-        return
-    for batch_id in connection.execute(_UNCLOSED).scalars():
+    for batch_id in queue.forgotten(queue.TASKS_QUEUE, "close", connection.execute(_UNCLOSED).scalars().all()):
         queue.enqueue_close(batch_id)
-    for batch_id in connection.execute(_RETRYING).scalars():
+    for batch_id in queue.forgotten(queue.TASKS_QUEUE, "retry", connection.execute(_RETRYING).scalars().all()):
         queue.enqueue_retry(batch_id)
 
 
@@ -163,13 +161,17 @@ _PLANS_WITH_WORK = text("""
     SELECT plan FROM waiting WHERE plan IS NOT NULL
 """)
 
-# The lock is only tried here: the ingest that holds it is at work. A young batch's task may not have been taken yet.
-_FORGOTTEN_INGESTS = text("""
-    SELECT id FROM (
-        SELECT id FROM batches WHERE state = 'validating' AND created_at < now() - interval '5 seconds'
-        ORDER BY created_at LIMIT 20
-    ) AS old WHERE pg_try_advisory_xact_lock(:lock, hashtext(id::text))
+# A young batch's task is still on its way to the queue. What is taken from a queue was put there first, so that tasks
+# that were lost are among the oldest.
+_VALIDATING = text("""
+    SELECT id FROM batches WHERE state = 'validating' AND created_at < now() - interval '2 seconds'
+    ORDER BY created_at LIMIT 1000
 """)
+
+# The lock is only tried here: the ingest that holds it is at work.
+_UNREAD = text(
+    "SELECT id FROM unnest(CAST(:ids AS uuid[])) AS b (id) WHERE pg_try_advisory_xact_lock(:lock, hashtext(id::text))"
+)
 
 # A batch without rows has nothing to close. Single jobs have no window.
 _EXPIRE = text("""
@@ -185,8 +187,8 @@ _EXPIRE = text("""
 
 _UNCLOSED = text("""
     SELECT id FROM batches WHERE (cursor < total OR returned > 0)
-        AND (state = 'cancelling' AND cancelling_at < now() - interval '5 seconds' OR state = 'expiring')
-    ORDER BY created_at LIMIT 20
+        AND (state = 'cancelling' AND cancelling_at < now() - interval '2 seconds' OR state = 'expiring')
+    ORDER BY created_at LIMIT 1000
 """)
 
-_RETRYING = text("SELECT id FROM batches WHERE retrying ORDER BY id LIMIT 20")
+_RETRYING = text("SELECT id FROM batches WHERE retrying ORDER BY id LIMIT 1000")

@@ -1,7 +1,8 @@
 """Taking the next ticket: queues are drawn by weight, so that a busy plan cannot starve a quiet one.
 
-RQ itself serves queues in strict order, and pops from several with BLPOP, which loses the id when the worker dies right
-after it. One Lua script draws and moves the id to RQ's intermediate list in a single step instead.
+RQ itself serves queues in strict order. One Lua script draws and takes instead. A worker that dies right after it loses
+the ticket or task, which the sweep adds again, for the work is in PostgreSQL: no list keeps what was taken, and what
+RQ knows of it goes by itself.
 """
 
 import random
@@ -12,11 +13,16 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.queue import Queue
 
-# KEYS: queue keys in the order drawn. Moves the first id found to that queue's intermediate list, and tells its job.
+TAKEN_TTL_SECONDS = 3_600
+
+# KEYS: queue keys in the order drawn. Takes the first id found, and tells its job.
 _TAKE = """
 for _, key in ipairs(KEYS) do
-    local id = redis.call('LMOVE', key, key .. ':intermediate', 'LEFT', 'RIGHT')
-    if id then return {key, id, redis.call('HGETALL', ARGV[1] .. id)} end
+    local id = redis.call('LPOP', key)
+    if id then
+        redis.call('EXPIRE', ARGV[1] .. id, ARGV[2])
+        return {key, id, redis.call('HGETALL', ARGV[1] .. id)}
+    end
 end
 return false
 """
@@ -35,7 +41,8 @@ class WeightedQueues:
         """The next RQ job of the named queues, or None when all are empty."""
         while names:
             drawn = sorted(names, key=lambda name: random.random() ** (1 / self._weights[name]), reverse=True)
-            found = self._take(keys=[self._queues[name].key for name in drawn], args=[Job.redis_job_namespace_prefix])
+            keys = [self._queues[name].key for name in drawn]
+            found = self._take(keys=keys, args=[Job.redis_job_namespace_prefix, TAKEN_TTL_SECONDS])
             if not found:
                 return None
             key, job_id, fields = found[0].decode(), found[1].decode(), found[2]
@@ -45,6 +52,6 @@ class WeightedQueues:
                 job.restore(dict(zip(fields[::2], fields[1::2], strict=True)))
                 return job, queue
             except NoSuchJobError:
-                # Its hash expired or was deleted: drop the id and draw again.
-                queue.intermediate_queue.remove(job_id)
+                # Its hash expired or was deleted: draw again.
+                continue
         return None

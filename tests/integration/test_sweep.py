@@ -66,6 +66,53 @@ def test_a_batch_that_nobody_reads_gets_its_task_again_and_is_read(database: psy
     assert waiting("ingests") == []
 
 
+def lose_what_was_taken(name: str) -> None:
+    """As a worker that takes a task and is killed; and as if that had been some seconds ago."""
+    queue.redis().lpop(queue.queue(name).key)
+    for key in queue.redis().keys("batchyard:asked:*"):
+        queue.redis().delete(key)
+
+
+def test_an_input_whose_task_was_lost_is_asked_for_again_behind_those_that_still_wait(
+    database: psycopg.Connection,
+) -> None:
+    lost, second, third = (work.upload(work.caller(), b"text\na\n") for _ in range(3))
+    for batch_id in (lost, second, third):
+        queue.enqueue_ingest(batch_id)
+    age(database, "created_at")
+    sweep.run()
+    lose_what_was_taken("ingests")
+    for _ in range(2):
+        sweep.run()
+    assert waiting("ingests") == [("worker.tasks.ingest", [batch_id.hex]) for batch_id in (second, third, lost)]
+
+
+def test_a_task_that_was_only_just_taken_is_not_asked_for_again(database: psycopg.Connection) -> None:
+    queue.enqueue_ingest(work.upload(work.caller(), b"text\na\n"))
+    age(database, "created_at")
+    queue.redis().lpop(queue.queue("ingests").key)
+    sweep.run()
+    assert waiting("ingests") == []
+
+
+def test_closing_and_retrying_that_were_lost_are_asked_for_again_behind_what_still_waits(
+    database: psycopg.Connection,
+) -> None:
+    lost, waits = work.bulk(work.caller(), 2), work.bulk(work.caller(), 2)
+    database.execute("UPDATE batches SET state = 'cancelling', cancelling_at = now() - interval '1 minute'")
+    for batch_id in (lost, waits):
+        queue.enqueue_close(batch_id)
+    lose_what_was_taken("tasks")
+    sweep.run()
+    assert waiting("tasks") == [("worker.tasks.close", [waits.hex]), ("worker.tasks.close", [lost.hex])]
+
+    queue.redis().flushdb()
+    database.execute("UPDATE batches SET retrying = true, state = 'in_progress' WHERE id = %s", [lost])
+    queue.enqueue_close(waits)
+    sweep.run()
+    assert waiting("tasks") == [("worker.tasks.close", [waits.hex]), ("worker.tasks.retry", [lost.hex])]
+
+
 def test_a_batch_that_is_being_read_is_left_to_its_reader(
     settings: dict[str, str], database: psycopg.Connection
 ) -> None:

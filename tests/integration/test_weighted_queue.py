@@ -4,13 +4,12 @@ from collections import Counter
 from math import sqrt
 
 import pytest
-from rq import Queue
 from rq.job import Job
 
 from common import queue
 from common.plans import plans
 from common.queue import INGESTS_QUEUE, TASKS_QUEUE, plan_queues
-from worker.weighted_queue import WeightedQueues
+from worker.weighted_queue import TAKEN_TTL_SECONDS, WeightedQueues
 
 pytestmark = pytest.mark.usefixtures("settings")
 
@@ -65,15 +64,15 @@ def test_only_the_queues_that_are_asked_for_are_drawn() -> None:
     assert queues.take([]) is None
 
 
-def test_a_ticket_that_is_taken_is_kept_on_the_intermediate_list_until_it_is_begun() -> None:
+def test_what_is_taken_and_never_done_goes_by_itself() -> None:
     ticket = fill(NAMES[0], 1)
+    assert queue.redis().ttl(ticket.key) == -1
     taken = WeightedQueues(queue.redis(), WEIGHTS).take(NAMES)
     assert taken is not None
     assert taken[0].id == ticket.id
     assert taken[0].args == [NAMES[0]]
-    source: Queue = taken[1]
-    assert queue.redis().lrange(source.key, 0, -1) == []
-    assert queue.redis().lrange(source.intermediate_queue.key, 0, -1) == [ticket.id.encode()]
+    assert 0 < queue.redis().ttl(ticket.key) <= TAKEN_TTL_SECONDS
+    assert queue.redis().keys(f"{taken[1].key}*") == []
 
 
 def test_a_ticket_whose_data_has_gone_is_dropped_and_the_next_one_taken() -> None:
@@ -83,7 +82,6 @@ def test_a_ticket_whose_data_has_gone_is_dropped_and_the_next_one_taken() -> Non
     taken = WeightedQueues(queue.redis(), WEIGHTS).take(NAMES)
     assert taken is not None
     assert taken[0].id == kept.id
-    assert queue.redis().llen(queue.queue(NAMES[0]).intermediate_queue.key) == 1
 
 
 def test_a_plan_never_has_more_tickets_than_it_needs() -> None:
