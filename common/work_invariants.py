@@ -2,6 +2,7 @@
 As in common/invariants.py, each check reads one snapshot and returns findings."""
 
 from typing import Any
+from uuid import UUID
 
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
@@ -18,14 +19,15 @@ LONGEST_LEASE_SECONDS = 120
 SHOWN = 100
 
 
-def quotas(connection: Connection) -> list[Finding]:
-    """What accounts used and hold, by period, against their batches. Reads every batch's row."""
+def quotas(connection: Connection, account_id: UUID | None = None) -> list[Finding]:
+    """What accounts used and hold, by period, against their batches; or one account alone. Reads every batch's row."""
     found = []
-    for row in connection.execute(_QUOTAS):
+    parameters = {"account_id": account_id}
+    for row in connection.execute(_QUOTAS, parameters):
         subject = f"{ids.show('acct_', row.account_id)} from {row.period_start:%Y-%m-%d}"
         names = ("reserved", "cost_reserved") if row.moved else ("reserved", "cost_reserved", "used", "cost_used")
         found += _differences(row, names, subject)
-    for row in connection.execute(_QUOTAS_OF_MOVED):
+    for row in connection.execute(_QUOTAS_OF_MOVED, parameters):
         found += _differences(row, ("used", "cost_used"), f"{ids.show('acct_', row.account_id)} in all periods")
     return found
 
@@ -107,7 +109,9 @@ _SUMS = """
             sum(CASE WHEN b.max_cost IS NULL THEN b.reserved_cost
                 ELSE greatest(0, least(b.reserved_cost, b.max_cost - b.cost)) END) AS cost_reserved,
             bool_or(b.kind <> 'single' AND b.created_at < b.period_start) AS moved
-        FROM batches b WHERE b.period_start IS NOT NULL GROUP BY b.account_id, b.period_start
+        FROM batches b
+        WHERE b.period_start IS NOT NULL AND (CAST(:account_id AS uuid) IS NULL OR b.account_id = :account_id)
+        GROUP BY b.account_id, b.period_start
     ), moved AS (
         SELECT account_id FROM sums GROUP BY account_id HAVING bool_or(moved)
     ), compared AS (
@@ -116,7 +120,9 @@ _SUMS = """
             coalesce(q.cost_used, 0) AS cost_used, coalesce(q.cost_reserved, 0) AS cost_reserved,
             coalesce(s.used, 0) AS sum_used, coalesce(s.reserved, 0) AS sum_reserved,
             coalesce(s.cost_used, 0) AS sum_cost_used, coalesce(s.cost_reserved, 0) AS sum_cost_reserved
-        FROM quotas q FULL JOIN sums s USING (account_id, period_start)
+        FROM (
+            SELECT * FROM quotas WHERE CAST(:account_id AS uuid) IS NULL OR account_id = :account_id
+        ) AS q FULL JOIN sums s USING (account_id, period_start)
     )
 """
 

@@ -22,7 +22,7 @@ class Process:
 
     `stop_signal` asks it to end, `grace_seconds` is how long it may take before it is killed, and `orphan_signal` is
     what the kernel sends it when the stack is killed (Linux). `user` is (uid, gid), None for our own. `wanted` is true
-    from start to stop: a process that is wanted and does not run has died by itself.
+    from start to stop: a process that is wanted and does not run has died by itself, unless it `may_end`.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Process:
         orphan_signal: signal.Signals | None = None,
         user: tuple[int, int] | None = None,
         before_start: Callable[[], None] | None = None,
+        may_end: bool = False,
     ) -> None:
         self.name = name
         self.log = log
@@ -47,6 +48,7 @@ class Process:
         self._orphan_signal = orphan_signal or stop_signal
         self._user = user
         self._before_start = before_start
+        self._may_end = may_end
         self.wanted = False
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -66,6 +68,11 @@ class Process:
     @property
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
+
+    @property
+    def has_ended_as_asked(self) -> bool:
+        """Whether it ended with 0, which one that `may_end` does only when it was asked to."""
+        return self._may_end and self.exit_status == 0
 
     def start(self) -> None:
         """Starts it. Call from a thread that lives as long as the stack: the kernel ties the child to that thread."""

@@ -116,6 +116,8 @@ class Stack:
             grace_seconds=DRAIN_SECONDS,
             # An embedded PostgreSQL ends when the stack is killed, and a worker could record nothing any more.
             orphan_signal=signal.SIGKILL if "postgres" in self.processes else signal.SIGTERM,
+            # An operator may drain it.
+            may_end=True,
         )
         self._launch(worker)
         return worker
@@ -259,10 +261,13 @@ class Stack:
         command: list[str],
         grace_seconds: float = 10,
         orphan_signal: signal.Signals = signal.SIGTERM,
+        may_end: bool = False,
     ) -> Process:
         env = {**os.environ, **self._given, **self.env, "PYTHONUNBUFFERED": "1"}
         log = self.home.log(name)
-        return Process(name, command, log, env, grace_seconds=grace_seconds, orphan_signal=orphan_signal)
+        return Process(
+            name, command, log, env, grace_seconds=grace_seconds, orphan_signal=orphan_signal, may_end=may_end
+        )
 
     def _launch(self, process: Process) -> None:
         self.processes[process.name] = process

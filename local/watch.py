@@ -30,7 +30,7 @@ class Watch:
 
     def _tend_one(self, process: Process) -> bool:
         now = time.monotonic()
-        if process.running or not process.wanted:
+        if process.running or not process.wanted or process.has_ended_as_asked:
             self._due.pop(process.name, None)
             return False
         due = self._due.get(process.name)

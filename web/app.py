@@ -20,6 +20,7 @@ from web import (
     cli,
     cli_doctor,
     cli_platform,
+    cli_workers,
     docs,
     errors,
     files,
@@ -84,7 +85,8 @@ def create_app() -> Flask:
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     for group in (cli.accounts_group, cli.keys_group, *operators):
         app.cli.add_command(group)
-    app.cli.add_command(cli_doctor.doctor)
+    for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
+        app.cli.add_command(command)
     return app
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue, workers
 from common.settings import settings
-from worker import claims, closing, ingest, leases, model_list, retention, retrying, sweep
+from worker import claims, closing, ingest, leases, model_list, retention, retrying, sums, sweep
 from worker.claims import ClaimKey
 from worker.generator import Generator
 from worker.leases import Renewed
@@ -76,6 +76,7 @@ class WorkerProcess:
             (self._look, LOOK_SECONDS, LOOK_SECONDS),
             (self._watch_redis, 0.0, EPOCH_SECONDS),
             (self._sweep, SWEEP_SECONDS, SWEEP_SECONDS),
+            (sums.Rotation().run, sums.SUMS_SECONDS, sums.SUMS_SECONDS),
             (retention.run, RETENTION_SECONDS, RETENTION_SECONDS),
             (model_list.refresh, 0.0, MODELS_SECONDS),
         ):
