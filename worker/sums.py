@@ -71,7 +71,9 @@ _BATCHES = text("""
 _ACCOUNT = text("SELECT account_id FROM quotas WHERE account_id > :after ORDER BY account_id LIMIT 1")
 
 _IS_LARGE = text("""
-    SELECT count(*) > :most FROM (SELECT 1 FROM batches WHERE account_id = :account_id LIMIT CAST(:most AS bigint) + 1) AS b
+    SELECT count(*) > :most FROM (
+        SELECT 1 FROM batches WHERE account_id = :account_id LIMIT CAST(:most AS bigint) + 1
+    ) AS b
 """)
 
 _LOCK = text("""
