@@ -3,7 +3,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := web worker common local migrations bench tests wsgi.py
+SOURCES := web worker common local migrations bench chaos tests wsgi.py
 # Many tests wait, so two cores take two processes; each has a stack of its own. The slow files come first.
 TEST_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 UV := uv==0.13.8
@@ -11,7 +11,7 @@ COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --ge
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test cases bench check lock clean clean-data FORCE
+.PHONY: help demo up test cases bench chaos check lock clean clean-data FORCE
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -31,6 +31,9 @@ cases: $(VENV)/.dev ## some thousand requests made of the OpenAPI document (EXAM
 
 bench: $(VENV)/.dev ## measure, with baselines in the same run
 	@exec $(PY) -m bench $(ARGS)
+
+chaos: $(VENV)/.dev ## kill, empty and restart everything under 20,000 jobs, and check the books (ARGS="--seed 7" repeats)
+	@exec $(PY) -m chaos $(ARGS)
 
 # worker.py is handed over as text: as a file it would be a second module named worker, beside the package.
 check: $(VENV)/.dev ## lint, format and types

@@ -40,7 +40,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u ",
 }
-# For tests alone: a crash of the machine (not of a process) would lose the data.
+# For tests alone: a crash of the machine would lose the data, and one of PostgreSQL its last commits.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 

@@ -21,7 +21,7 @@ from local.ports import free_port, is_free
 from local.postgres import Postgres
 from local.process import ROOT, Process, wait_until
 from local.redis import EmbeddedRedis
-from local.watch import Watch
+from local.watch import LONGEST_DELAY_SECONDS, Watch
 
 READY_SECONDS = 60
 MIGRATION_SECONDS = 600
@@ -36,7 +36,8 @@ class Stack:
     PROVIDER_API_KEY and OPENAI_API_KEY there name services that exist already, and nothing is started in their place;
     the variables of our own process are not asked, so that a test never touches a real service.
     `port` None or 0 takes a free one. `durable=False` trades safety on a machine's crash for speed, for tests,
-    and `keep=False` removes the home when the stack stops.
+    and `keep=False` removes the home when the stack stops. `longest_restart_seconds` is how long tend()
+    leaves a process down at most that keeps dying, for tests that kill one again and again.
     `tell` gets a line for people at every step. Raises StackError when the stack cannot start; nothing runs on then.
     """
 
@@ -51,6 +52,7 @@ class Stack:
         with_processes: bool = True,
         durable: bool = True,
         keep: bool = True,
+        longest_restart_seconds: float = LONGEST_DELAY_SECONDS,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.home = Home(home)
@@ -65,7 +67,7 @@ class Stack:
         self._durable = durable
         self._keep = keep
         self._tell = tell
-        self._watch = Watch(tell)
+        self._watch = Watch(tell, longest_restart_seconds)
         self._record = self.home.path / "processes.json"
         self._hastened = False
         self._ready = False

@@ -12,10 +12,12 @@ HEALTHY_SECONDS = 60.0
 
 
 class Watch:
-    """Remembers, for each process, how often it died lately. `tell` gets one line for every event."""
+    """Remembers, for each process, how often it died lately. `tell` gets one line for every event, and no delay is
+    longer than `longest_delay_seconds`."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], longest_delay_seconds: float = LONGEST_DELAY_SECONDS) -> None:
         self._tell = tell
+        self._longest_delay = longest_delay_seconds
         self._delays: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._started: dict[str, float] = {}
@@ -43,7 +45,7 @@ class Watch:
         healthy = now - self._started.get(process.name, now - HEALTHY_SECONDS) >= HEALTHY_SECONDS
         delay = FIRST_DELAY_SECONDS if healthy else self._delays.get(process.name, FIRST_DELAY_SECONDS)
         self._due[process.name] = now + delay
-        self._delays[process.name] = min(2 * delay, LONGEST_DELAY_SECONDS)
+        self._delays[process.name] = min(2 * delay, self._longest_delay)
         process.kill_group()
         self._tell(
             f"{process.name} ended ({process.describe_end()}); starting it again in {delay:.0f} s: {process.log}"
@@ -55,7 +57,7 @@ class Watch:
             process.start()
         except (StackError, OSError) as error:
             self._tell(f"{process.name} could not be started: {error}")
-            self._due[process.name] = now + LONGEST_DELAY_SECONDS
+            self._due[process.name] = now + self._longest_delay
             return False
         self._started[process.name] = time.monotonic()
         self._tell(f"{process.name} runs again (pid {process.pid})")

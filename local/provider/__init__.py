@@ -29,8 +29,8 @@ Addresses of its own, without a key:
   GET  /_sim/calls           started, finished, abandoned (not written whole, whoever closed), in_flight, max_in_flight,
                              distinct_bodies, calls_per_body {"1": 990, "2": 10}, successes_per_body, calls_per_job,
                              by_status, by_fault, usage (tokens of the successes), untracked (past --max-distinct)
-  GET  /_sim/calls/HASH      calls and successes of one body: 16 or more hex digits of its sha256
+  GET  /_sim/calls/HASH      calls, successes and in_flight of one body: 16 or more hex digits of its sha256
   GET  /_sim/jobs/JOB        calls whose body had {"metadata": {"job": JOB}}
-  GET  /_sim/repeated        the bodies and jobs called more than once
+  GET  /_sim/repeated        the bodies and jobs called more than once, and the bodies with more than one success
   POST /_sim/reset           counts start again at nothing (settings stay)
 """

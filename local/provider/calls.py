@@ -84,6 +84,7 @@ class Calls:
     def __init__(self, max_distinct: int = MAX_DISTINCT) -> None:
         self._max_distinct = max_distinct
         self.in_flight = 0
+        self._open: Counter[bytes] = Counter()
         self.reset()
 
     def reset(self) -> None:
@@ -103,6 +104,7 @@ class Calls:
         if self.in_flight > self._max_in_flight:
             self._max_in_flight = self.in_flight
         digest = sha256(body).digest()[:DIGEST_BYTES]
+        self._open[digest] += 1
         return Call(digest, self._bodies.count(digest))
 
     def names_job(self, job: object) -> None:
@@ -118,6 +120,10 @@ class Calls:
     def end(self, call: Call, status: int, whole: bool, usage: Usage | None) -> None:
         """The answer was written whole, or the connection was gone before. Usage comes with a success, nothing else."""
         self.in_flight -= 1
+        if self._open[call.digest] > 1:
+            self._open[call.digest] -= 1
+        else:
+            del self._open[call.digest]
         if not whole:
             self._abandoned += 1
             return
@@ -158,11 +164,15 @@ class Calls:
         prefix = bytes.fromhex(sha256_hex)[:DIGEST_BYTES]
         look_up = "of" if len(prefix) == DIGEST_BYTES else "starting_with"
         calls, successes = (getattr(tally, look_up)(prefix) for tally in (self._bodies, self._successes))
-        return {"hash": sha256_hex, "calls": calls, "successes": successes}
+        in_flight = sum(number for digest, number in self._open.items() if digest.startswith(prefix))
+        return {"hash": sha256_hex, "calls": calls, "successes": successes, "in_flight": in_flight}
 
     def of_job(self, job: str) -> dict[str, Any]:
         return {"job": job, "calls": self._jobs.of(job)}
 
     def repeated(self) -> dict[str, Any]:
-        bodies = {digest.hex(): number for digest, number in self._bodies.repeated().items()}
-        return {"bodies": bodies, "jobs": self._jobs.repeated()}
+        bodies, successes = (
+            {digest.hex(): number for digest, number in tally.repeated().items()}
+            for tally in (self._bodies, self._successes)
+        )
+        return {"bodies": bodies, "successes": successes, "jobs": self._jobs.repeated()}

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("web", "worker", "common", "migrations", "local")
-FOLDERS = (*PRODUCT, "tests", "bench")
+FOLDERS = (*PRODUCT, "tests", "bench", "chaos")
 SCRIPTS = ("wsgi.py", "worker.py")
 # Functions whose first argument is a module's name.
 IMPORTERS = ("__import__", "import_module")
@@ -102,7 +102,7 @@ def test_stripe_is_known_to_one_file_at_most() -> None:
     assert len(_inside(_files_that_import("stripe"), *PRODUCT, *SCRIPTS)) <= 1
 
 
-@pytest.mark.parametrize("package", ["local", "tests", "bench"])
+@pytest.mark.parametrize("package", ["local", "tests", "bench", "chaos"])
 def test_nothing_that_is_deployed_imports_what_only_one_machine_needs(package: str) -> None:
     deployed = _inside(_files_that_import(package), "web", "worker", "common", "migrations", *SCRIPTS)
     assert deployed == set()

@@ -1,0 +1,110 @@
+"""The stack that a run breaks, and what stands outside of it: the provider's counts and the operator's psql."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+
+import httpx2
+import psutil
+import psycopg
+import redis
+
+from chaos.parts import PLANS
+from chaos.sizes import Sizes
+from common import accounts, keys
+from local.process import Process
+from local.stack import Stack
+from tests.process_settings import process_settings
+
+LOOK_TIMEOUT_SECONDS = 5
+# The supervisor's pause after a death grows when deaths follow each other; here they are meant to.
+RESTART_SECONDS = 1.0
+
+
+class Rig:
+    """Web, workers, PostgreSQL, Redis and the simulated provider, and a key for each of the customers."""
+
+    def __init__(self, stack: Stack, provider: httpx2.Client) -> None:
+        self.stack = stack
+        self.env = stack.env
+        self._provider = provider
+        with process_settings(stack.env):
+            self.keys = [keys.create(accounts.create(f"chaos {plan}", plan).id, "chaos") for plan in PLANS]
+
+    def workers(self) -> list[Process]:
+        return [process for name, process in self.stack.processes.items() if name.startswith("worker-")]
+
+    def set_provider(self, **settings: Any) -> None:
+        self._provider.put("/_sim/settings", json=settings).raise_for_status()
+
+    def calls(self) -> dict[str, Any]:
+        """The provider's counts."""
+        return self._asked("/_sim/calls")
+
+    def answered_again(self) -> set[str]:
+        """The hashes of the bodies that were answered more than once."""
+        return set(self._asked("/_sim/repeated")["successes"])
+
+    def is_exposed(self, body: bytes) -> bool:
+        """Whether a call with this body is in flight, or was answered."""
+        counted = self._asked(f"/_sim/calls/{digest(body)}")
+        return bool(counted["in_flight"] or counted["successes"])
+
+    def _asked(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._provider.get(path).raise_for_status().json()
+        return found
+
+    def query(self, statement: LiteralString, **values: Any) -> Sequence[tuple[Any, ...]]:
+        """On a connection of its own, since what it asks is restarted at times. Raises psycopg.OperationalError."""
+        with psycopg.connect(self.env["DATABASE_URL"], connect_timeout=LOOK_TIMEOUT_SECONDS) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def postgres_answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            return self.query("SELECT 1") == [(1,)]
+        return False
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis.from_url(self.env["REDIS_URL"], socket_timeout=LOOK_TIMEOUT_SECONDS)
+
+    def redis_answers(self) -> bool:
+        with contextlib.suppress(redis.RedisError), self.redis() as connection:
+            return bool(connection.ping())
+        return False
+
+    def serves(self, worker: Process) -> bool:
+        """Whether a worker process has come so far as to listen for work."""
+        if not worker.running:
+            return False
+        port = int(self.env["REDIS_URL"].rpartition(":")[2].partition("/")[0])
+        with contextlib.suppress(psutil.Error):
+            links = psutil.Process(worker.pid).net_connections("tcp")
+            return any(link.raddr and link.raddr.port == port for link in links)
+        return False
+
+
+def digest(body: bytes) -> str:
+    """As the provider counts it."""
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
+@contextmanager
+def started(sizes: Sizes) -> Iterator[Rig]:
+    """A durable stack in a temporary home: what PostgreSQL committed must outlive its crash."""
+    settings = {"WEB_PROCESSES": "2", "WORKER_CONCURRENCY": str(sizes.concurrency)}
+    with (
+        tempfile.TemporaryDirectory(prefix="batchyard-chaos-") as folder,
+        Stack(
+            Path(folder) / "home",
+            workers=sizes.workers,
+            extra_env=settings,
+            keep=False,
+            longest_restart_seconds=RESTART_SECONDS,
+        ) as stack,
+        httpx2.Client(base_url=stack.env["PROVIDER_URL"].removesuffix("/v1"), timeout=30, trust_env=False) as provider,
+    ):
+        yield Rig(stack, provider)

@@ -1,0 +1,68 @@
+"""How soon work goes on after a death: from the event to the next call, by the provider's count."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from local.stack import Stack
+from tests.waiting import wait_for
+from tests.watcher import LONGEST_SECONDS, Watcher, completed, kill, part_done
+
+CONCURRENCY = 16
+AFTER_A_KILL_SECONDS = 30
+AFTER_AN_EMPTIED_REDIS_SECONDS = 5
+# What a worker may have in hand of an emptied Redis' tickets: the claims that it makes ahead.
+IN_HAND_ROWS = 4 * CONCURRENCY
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
+    with Stack(home, extra_env=settings, workers=2, durable=False, keep=False) as stack:
+        yield stack
+
+
+@pytest.fixture
+def customer(stack: Stack) -> Iterator[Watcher]:
+    with Watcher(stack) as customer:
+        customer.reset_provider()
+        yield customer
+
+
+def test_in_an_emptied_redis_work_goes_on_within_seconds(stack: Stack, customer: Watcher) -> None:
+    batch_id = customer.begin("sim-latency-100ms")
+    customer.wait_for(batch_id, part_done)
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        connection.flushall()
+    emptied = time.monotonic()
+    called = customer.calls()["started"]
+
+    wait_for(customer.calls, lambda calls: calls["started"] > called + IN_HAND_ROWS, LONGEST_SECONDS)
+    assert time.monotonic() - emptied < AFTER_AN_EMPTIED_REDIS_SECONDS
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
+    assert customer.repeated_calls() == {}
+
+
+def test_in_an_emptied_redis_a_new_job_starts_within_seconds(stack: Stack, customer: Watcher) -> None:
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        connection.flushall()
+    emptied = time.monotonic()
+    job = customer.submit({"model": "sim", "prompt": "Hello"})
+    customer.ended_job(job["id"])
+    assert time.monotonic() - emptied < AFTER_AN_EMPTIED_REDIS_SECONDS
+
+
+def test_rows_of_a_killed_worker_are_called_again_within_its_lease_and_a_sweep(stack: Stack, customer: Watcher) -> None:
+    batch_id = customer.begin()
+    customer.wait_for(batch_id, part_done)
+    kill(stack.processes["worker-1"])
+    killed = time.monotonic()
+
+    wait_for(customer.repeated_calls, bool, LONGEST_SECONDS)
+    assert time.monotonic() - killed < AFTER_A_KILL_SECONDS
+    customer.wait_for(batch_id, completed)
+    customer.assert_every_row_ended_once(batch_id)
