@@ -45,6 +45,10 @@ class Rig:
         """The provider's counts."""
         return self._asked("/_sim/calls")
 
+    def answered(self) -> int:
+        """Jobs whose call was answered at least once, which is how far the work has come."""
+        return sum(self.calls()["successes_per_body"].values())
+
     def answered_again(self) -> set[str]:
         """The hashes of the bodies that were answered more than once."""
         return set(self._asked("/_sim/repeated")["successes"])

@@ -75,15 +75,15 @@ def _run(rig: Rig, sizes: Sizes, disturbances: Disturbances | None) -> Run:
         while customers.busy or not _all_ended(rig):
             now = time.monotonic()
             if now - began > sizes.most_seconds:
-                raise Overdue(f"after {sizes.most_seconds} s not all jobs have ended; {answered:,} calls were answered")
+                raise Overdue(f"after {sizes.most_seconds} s not all jobs have ended; {answered:,} were answered")
             rig.stack.tend()
             outages.look()
-            answered = int(rig.calls()["by_status"].get("200", 0))
+            answered = rig.answered()
             if disturbances is not None and (what := disturbances.step(answered / sizes.jobs)) is not None:
                 tell(f"  {now - began:6.1f} s: {what}")
             if now - told > TELL_SECONDS:
                 told = now
-                tell(f"  {now - began:6.1f} s: {answered:,} calls answered")
+                tell(f"  {now - began:6.1f} s: {answered:,} jobs answered")
             # Between two looks at processes that tell nobody.
             time.sleep(LOOK_SECONDS)
         ended = time.monotonic()

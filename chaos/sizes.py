@@ -14,7 +14,7 @@ class Sizes:
     jobs: int = 20_000
     workers: int = 3
     concurrency: int = 32  # calls in flight of each worker
-    latency_ms: int = 400  # of a call
+    latency_ms: int = 600  # of a call
     worker_kills: int = 50
     web_kills: int = 5
     redis_flushes: int = 3

@@ -29,6 +29,11 @@ class WebProcess:
             command, cwd=ROOT, env=settings, stderr=subprocess.DEVNULL, start_new_session=True
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the gunicorn that leads."""
+        return self._leader.pid
+
     def wait_alive(self) -> None:
         wait_for(self._is_alive, bool)
 

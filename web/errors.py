@@ -1,5 +1,6 @@
 """Every error of the API in one shape, with the one table of status codes."""
 
+import errno
 import logging
 import time
 from contextlib import suppress
@@ -24,6 +25,9 @@ RUNNING_RETRY_AFTER_SECONDS = 1
 SOON_SECONDS = 120
 READ_ON_SECONDS = 5.0
 READ_ON_BYTES = 1024
+
+# What a write is answered where there is no room for it: on the disk, in its owner's share of it, in a file.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # The first class that an error is an instance of decides: subclasses stand before their parents.
 STATUS = {
@@ -55,6 +59,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(OperationalError, _database_away)
     app.register_error_handler(InterfaceError, _database_away)
     app.register_error_handler(RedisError, _redis_away)
+    app.register_error_handler(OSError, _no_room)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -121,6 +126,15 @@ def _database_away(error: Exception) -> tuple[Response, int]:
 def _redis_away(error: Exception) -> tuple[Response, int]:
     log.error("Redis does not answer", exc_info=error)
     return _refused(errors.Unavailable("Redis does not answer: send the request again.", code="redis_away"))
+
+
+def _no_room(error: OSError) -> tuple[Response, int]:
+    """Here, since content that is buffered meets the full disk wherever it is next written, read or closed."""
+    if error.errno not in NO_ROOM:
+        return _unexpected(error)
+    log.error("there is no room for what was sent", exc_info=error)
+    message = "The server's disk has no room for what was sent: send the request again, later or smaller."
+    return _refused(errors.Unavailable(message, code="storage_full"))
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
