@@ -27,9 +27,22 @@ class Watcher(Customer):
         self._database_url = stack.env["DATABASE_URL"]
 
     def begin(self, model: str = MODEL) -> str:
-        """The id of an accepted batch of ROWS rows."""
-        content = "name\n" + "".join(f"row {number}\n" for number in range(ROWS))
-        return str(self.create_batch(content.encode(), model=model, prompt="Greet {{name}}.")["id"])
+        """The id of an accepted batch of ROWS rows. It is sent again while the database is away, as it is once to each
+        connection that a restart has closed."""
+        content = ("name\n" + "".join(f"row {number}\n" for number in range(ROWS))).encode()
+        sent = wait_for(
+            lambda: self.upload(content, model=model, prompt="Greet {{name}}."),
+            lambda response: response.status_code != 503,
+        )
+        return str(answer(sent)["id"])
+
+    def begin_job(self, model: str = MODEL) -> str:
+        """The id of an accepted job, as begin."""
+        sent = wait_for(
+            lambda: self.post("/v1/jobs", {"model": model, "prompt": "Hello"}),
+            lambda response: response.status_code != 503,
+        )
+        return str(answer(sent)["id"])
 
     def act(self, batch_id: str, verb: str) -> dict[str, Any]:
         """Cancels or retries a batch."""

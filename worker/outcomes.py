@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -80,13 +80,15 @@ def record(outcomes: Sequence[Outcome]) -> None:
     """Writes these outcomes, each at most once. Those of a claim that is no longer this worker's are dropped: whoever
     holds it now will record its own. Safe to call again after a lost connection, whether or not it had committed."""
     with driver_as_owner() as connection:
-        recorded = _insert_results(connection, outcomes)
+        # Of this process, by which its outcomes have their times: PostgreSQL sees by it how wrong it is.
+        clock = datetime.now(UTC)
+        recorded = _insert_results(connection, outcomes, clock)
         if not recorded:
             return
         sums = _sums(recorded)
         # What needs no answer of its own waits for none: a caller may be waiting for an outcome.
         with connection.pipeline():
-            _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None])
+            _insert_usage(connection, [outcome for outcome in recorded if outcome.usage is not None], clock)
             _settle_claims(connection, recorded)
             # The hottest rows are locked last: the batches', then the accounts' quotas, then the platform's.
             counted = _count(connection, sums)
@@ -96,7 +98,7 @@ def record(outcomes: Sequence[Outcome]) -> None:
         pauses.pause_account(account_id, "spend_cap")
 
 
-def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def _insert_results(connection: Connection, outcomes: Sequence[Outcome], clock: datetime) -> list[Outcome]:
     """Writes results under their claims' fences, with the claims locked. Returns the outcomes that were written."""
     # A claim that was lost and taken again may be here under both its fences, and an outcome twice.
     wanted = list({(o.claim.key, o.seq): o for o in reversed(outcomes)}.values())
@@ -116,14 +118,14 @@ def _insert_results(connection: Connection, outcomes: Sequence[Outcome]) -> list
         "started_ats": [o.started_at for o in wanted],
         "finished_ats": [o.finished_at for o in wanted],
     }
-    parameters = arrays(columns) | {"bodies": [o.body for o in wanted]}
+    parameters = arrays(columns) | {"bodies": [o.body for o in wanted], "clock": clock}
     with connection.pipeline():
         # With it goes what begins the transaction.
         written = connection.execute(_INSERT_RESULTS, parameters)
     return [wanted[position - 1] for (position,) in written]
 
 
-def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+def _insert_usage(connection: Connection, outcomes: Sequence[Outcome], clock: datetime) -> None:
     if not outcomes:
         return
     usages = [o.usage for o in outcomes if o.usage is not None]
@@ -144,7 +146,7 @@ def _insert_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         "costs": [o.cost for o in outcomes],
         "created_ats": [o.finished_at for o in outcomes],
     }
-    connection.execute(_INSERT_USAGE, arrays(columns))
+    connection.execute(_INSERT_USAGE, arrays(columns) | {"clock": clock})
 
 
 def _settle_claims(connection: Connection, recorded: Sequence[Outcome]) -> None:
@@ -205,8 +207,14 @@ def _changes(counted: Iterable[Any], sums: Mapping[UUID, Counter[str]]) -> dict[
     return changes
 
 
+# What a worker's clock lacks. Less than a second is the way here; more would put receipts into another hour or day.
+_LACKS = """
+    (SELECT CASE WHEN abs(extract(epoch FROM now() - c.told)) > 1 THEN now() - c.told ELSE interval '0' END
+     FROM (VALUES (%(clock)s::timestamptz)) AS c (told))
+"""
+
 # The claims first, each under its fence: whoever lost one waits here for whoever has it now, or finds it gone.
-_INSERT_RESULTS = """
+_INSERT_RESULTS = f"""
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(%(claim_ids)s::uuid[], %(fences)s::bigint[], %(batch_ids)s::uuid[], %(seqs)s::int[],
             %(account_ids)s::uuid[], %(kinds)s::text[], %(status_codes)s::smallint[], %(bodies)s::bytea[],
@@ -222,7 +230,7 @@ _INSERT_RESULTS = """
         INSERT INTO results (batch_id, seq, account_id, outcome, status_code, body, error_code, error_message, attempts,
             provider, request_id, started_at, finished_at)
         SELECT w.batch_id, w.seq, w.account_id, w.kind, w.status_code, w.body, w.error_code, w.error_message,
-            w.attempts, w.provider, w.request_id, w.started_at, w.finished_at
+            w.attempts, w.provider, w.request_id, w.started_at + {_LACKS}, w.finished_at + {_LACKS}
         FROM wanted w JOIN live ON live.id = w.claim_id AND live.fence = w.fence
         ON CONFLICT DO NOTHING RETURNING batch_id, seq
     )
@@ -230,13 +238,16 @@ _INSERT_RESULTS = """
         JOIN live ON live.id = w.claim_id AND live.fence = w.fence
 """
 
-_INSERT_USAGE = """
+_INSERT_USAGE = f"""
     INSERT INTO usage_records (batch_id, seq, account_id, api_key_id, model, provider, prompt_tokens, cached_tokens,
         completion_tokens, prompt_price, cached_price, completion_price, cost, created_at)
-    SELECT * FROM unnest(%(batch_ids)s::uuid[], %(seqs)s::int[], %(account_ids)s::uuid[], %(api_key_ids)s::uuid[],
+    SELECT batch_id, seq, account_id, api_key_id, model, provider, prompt, cached, completion, prompt_price,
+        cached_price, completion_price, cost, created_at + {_LACKS}
+    FROM unnest(%(batch_ids)s::uuid[], %(seqs)s::int[], %(account_ids)s::uuid[], %(api_key_ids)s::uuid[],
         %(models)s::text[], %(providers)s::text[], %(prompts)s::int[], %(cacheds)s::int[], %(completions)s::int[],
         %(prompt_prices)s::bigint[], %(cached_prices)s::bigint[], %(completion_prices)s::bigint[], %(costs)s::bigint[],
-        %(created_ats)s::timestamptz[])
+        %(created_ats)s::timestamptz[]) AS u (batch_id, seq, account_id, api_key_id, model, provider, prompt, cached,
+        completion, prompt_price, cached_price, completion_price, cost, created_at)
 """
 
 _SETTLE_CLAIMS = """

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from local.stack import Stack
-from tests.customer import answer, refusal
+from tests.customer import refusal
 from tests.waiting import wait_for
 from tests.watcher import LONGEST_SECONDS, ROWS, Watcher, completed, kill, part_done
 
@@ -85,11 +85,11 @@ def test_a_redis_that_is_killed_stops_no_customer_and_costs_no_call(stack: Stack
 
     unready = customer.get("/readyz")
     assert (unready.status_code, unready.json()["checks"]["redis"]) == (503, "does not answer")
-    job = customer.submit(JOB)
+    job_id = customer.begin_job()
     again = customer.begin()
 
     tended(stack, lambda: ready(customer), bool)
-    assert customer.ended_job(job["id"], LONGEST_SECONDS)["status"] == "completed"
+    assert customer.ended_job(job_id, LONGEST_SECONDS)["status"] == "completed"
     for accepted in (batch_id, again):
         customer.wait_for(accepted, completed)
         customer.assert_every_row_ended_once(accepted)
@@ -100,16 +100,15 @@ def test_a_serving_process_that_is_killed_leaves_the_others_serving(stack: Stack
     doomed = leader.children()[0]
     doomed.kill()
     doomed.wait(10)
-    job = answer(customer.post("/v1/jobs", JOB, {"Idempotency-Key": "after the death of one"}))
-    assert customer.ended_job(job["id"])["status"] == "completed"
+    assert customer.ended_job(customer.begin_job())["status"] == "completed"
     wait_for(leader.children, lambda serving: len(serving) == 2)
 
 
 def test_a_web_that_is_killed_whole_serves_again_and_has_lost_nothing(stack: Stack, customer: Watcher) -> None:
-    job = customer.submit(JOB | {"model": "sim-latency-500ms"})
+    job_id = customer.begin_job()
     kill(stack.processes["web"])
     tended(stack, lambda: ready(customer), bool)
-    assert customer.ended_job(job["id"])["status"] == "completed"
+    assert customer.ended_job(job_id)["status"] == "completed"
 
 
 def test_a_provider_that_is_gone_for_seconds_fails_no_job(stack: Stack, customer: Watcher) -> None:
