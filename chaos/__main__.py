@@ -25,6 +25,7 @@ def main() -> None:
                 *checks.jobs(rig, sizes, run),
                 *checks.calls(rig, run),
                 *checks.sums(rig),
+                *checks.doctor(rig),
             ]
     except Overdue as overdue:
         sys.exit(f"chaos: {overdue}; seed {sizes.seed}")
