@@ -14,6 +14,8 @@ from chaos.sizes import Sizes
 
 LOOK_SECONDS = 0.1
 TELL_SECONDS = 10.0
+# What the provider asks for with its random refusals. All calls heed it, so that a second would be an outage each time.
+RETRY_AFTER_SECONDS = 0.05
 # Of all jobs, this share is submitted ahead of the work: the rest comes while it goes on, and with it what is broken.
 AHEAD_SHARE = 0.4
 
@@ -45,7 +47,8 @@ def undisturbed(rig: Rig, sizes: Sizes) -> Run:
 
 
 def disturbed(rig: Rig, sizes: Sizes) -> Run:
-    rig.set_provider(latency=sizes.latency_ms / 1_000, seed=sizes.seed, faults=_faults(sizes))
+    latency = sizes.latency_ms / 1_000
+    rig.set_provider(latency=latency, seed=sizes.seed, retry_after=RETRY_AFTER_SECONDS, faults=_faults(sizes))
     return _run(rig, sizes, Disturbances(rig, sizes))
 
 
