@@ -194,10 +194,11 @@ def test_calls_are_counted_by_body_and_by_job(provider: Provider) -> None:
     assert (calls["calls_per_job"], calls["by_status"], calls["max_in_flight"]) == ({"1": 1, "2": 1}, {"200": 3}, 1)
     for digits in (16, 32, 64):
         found = provider.ask("GET", f"/_sim/calls/{digests[1][:digits]}", headers={}).json
-        assert (found["calls"], found["successes"]) == (2, 2)
+        assert (found["calls"], found["successes"], found["in_flight"]) == (2, 2, 0)
     assert provider.ask("GET", "/_sim/jobs/job_2", headers={}).json["calls"] == 2
     repeated = provider.ask("GET", "/_sim/repeated", headers={}).json
-    assert repeated == {"bodies": {digests[1][:32]: 2}, "jobs": {"job_2": 2}}
+    twice_each = {digests[1][:32]: 2}
+    assert repeated == {"bodies": twice_each, "successes": twice_each, "jobs": {"job_2": 2}}
     assert provider.ask("GET", f"/_sim/calls/{'0' * 64}", headers={}).json["calls"] == 0
     assert provider.ask("GET", "/_sim/calls/xyz", headers={}).status == 400
 
