@@ -4,6 +4,7 @@ One short transaction takes the fairest piece of a plan's pending work. Its cost
 the plan and on the rows it takes, never on how many jobs are pending.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ class ClaimedJob:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Some jobs of one batch, this worker's until the lease ends. `single` when a caller may be waiting for it, and
-    `capped` when what its jobs may cost is counted against a cap."""
+    `capped` when what its jobs may cost is counted against a cap. Its calls are dropped at `ends_at`, on this process's
+    monotonic clock: a single job's deadline."""
 
     id: UUID
     fence: int
@@ -58,6 +60,7 @@ class Claim:
     single: bool
     capped: bool
     jobs: tuple[ClaimedJob, ...]
+    ends_at: float | None = None
 
     @property
     def key(self) -> "ClaimKey":
@@ -222,17 +225,26 @@ def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: b
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,
-            row.kind == "single", row.id in capped, tuple(jobs[row.id]),
+            row.kind == "single", row.id in capped, tuple(jobs[row.id]), _ends_at(row.seconds_left),
         )
         for row in leased
         if jobs[row.id]
     ]  # fmt: skip
 
 
+def _ends_at(seconds_left: float | None) -> float | None:
+    # By the database's clock until here: this machine's may be wrong.
+    return None if seconds_left is None else time.monotonic() + seconds_left
+
+
 def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     tokens = sum(len(job.body) // BYTES_PER_TOKEN + ASSUMED_OUTPUT_TOKENS for claim in claims for job in claim.jobs)
     return tokens / plans()[plan].weight
 
+
+# A batch's window is the sweep's to watch: it ends for all processes that have rows of it at once.
+_SECONDS_LEFT = """CASE b.kind WHEN 'single' THEN
+    extract(epoch FROM b.expires_at - clock_timestamp())::double precision END AS seconds_left"""
 
 _CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back"
 
@@ -308,7 +320,7 @@ _LEASE_RETURNED = f"""
         RETURNING b.id
     )
     SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, b.account_id, b.api_key_id,
-        b.endpoint, b.model, b.kind, b.max_cost
+        b.endpoint, b.model, b.kind, b.max_cost, {_SECONDS_LEFT}
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
 """
 
@@ -322,7 +334,7 @@ _LEASE_FRESH = f"""
               JOIN batches o ON o.id = wanted.batch_id) before
         WHERE b.id = before.id AND b.state = 'in_progress'
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
-            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost
+            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost, {_SECONDS_LEFT}
     ), leased AS (
         INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
         SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', %(worker)s,
@@ -330,7 +342,7 @@ _LEASE_FRESH = f"""
         FROM taken RETURNING id, fence, pending
     )
     SELECT l.id, l.fence, l.pending, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
-        t.endpoint, t.model, t.kind, t.max_cost
+        t.endpoint, t.model, t.kind, t.max_cost, t.seconds_left
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue
+from common.queue_position import MAX_CLAIM_ROWS
 from common.settings import settings
 from worker import claims, closing, ingest, leases, model_list, retention, retrying, sweep
 from worker.claims import ClaimKey
@@ -23,8 +24,6 @@ from worker.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
-# A claim and its ticket cost the same for a few rows as for many; a small claim leaves the choice of what is next open.
-MAX_CLAIM_ROWS = 256
 CLAIMS_PER_CONCURRENCY = 2
 RENEW_SECONDS = 5.0
 # How long a cancel or a stop may take to be heard.
