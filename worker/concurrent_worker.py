@@ -98,14 +98,19 @@ class ConcurrentWorker(SimpleWorker):
 
     def _wait(self, queues: list[str]) -> None:
         if not any(name in plan_queues() for name in queues):
-            self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
+            if not self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS):
+                self.process.serve_singles()
         else:
             # The end of an ingest, which the next one may be waiting for, rings no bell.
             self._bell.get_message(timeout=IDLE_SECONDS if INGESTS_QUEUE in queues else FULL_SECONDS)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""
+        self.process.rows_served = 0
         self._quietly(self.perform_job, job, queue)
+        if queue.name in plan_queues():
+            # Shares are of calls: a claim of few rows is not the turn that a claim of many is.
+            self._queues_by_weight.settle(queue.name, self.process.rows_served / self.process.claim_rows)
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """What RQ does before a task, in `prepare_execution` for its main process and here for the one it would fork:

@@ -90,12 +90,14 @@ class Generator:
         """The models of which a claim's worth of jobs waits here for their provider."""
         return self._caller.routes.congested(self._claim_rows)
 
-    def start(self, taken: Sequence[Claim]) -> None:
-        """Begins to run claims."""
+    def start(self, taken: Sequence[Claim]) -> int:
+        """Begins to run claims. Returns how many rows they have."""
+        rows = sum(len(claim.jobs) for claim in taken)
         with self._room:
-            self._claimed += sum(len(claim.jobs) for claim in taken)
+            self._claimed += rows
             self._held |= {claim.key: _Held(claim, len(claim.jobs)) for claim in taken}
         self._loop.call_soon_threadsafe(self._start, taken)
+        return rows
 
     def _start(self, taken: Sequence[Claim]) -> None:
         for claim in taken:

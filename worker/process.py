@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common import queue
 from common.queue_position import MAX_CLAIM_ROWS
 from common.settings import settings
-from worker import claims, closing, ingest, leases, model_list, retention, retrying, sweep
+from worker import claims, closing, fairest, ingest, leases, model_list, retention, retrying, sweep
 from worker.claims import ClaimKey
 from worker.generator import Generator
 from worker.leases import Renewed
@@ -25,6 +25,8 @@ from worker.outcomes import Outcome
 log = logging.getLogger(__name__)
 
 CLAIMS_PER_CONCURRENCY = 2
+# Single jobs that a process may hold while rows of batches leave it no room.
+SINGLES_BEYOND_ROOM = 32
 RENEW_SECONDS = 5.0
 # How long a cancel or a stop may take to be heard.
 LOOK_SECONDS = 1.0
@@ -49,6 +51,8 @@ class WorkerProcess:
         self._blocked: set[str] = set()
         self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
         self.generator = Generator(concurrency, name, self.claim_rows, self._recorded, _announce)
+        # By the last ticket.
+        self.rows_served = 0
         self._ended = threading.Event()
         self._reached_database_since: float | None = None
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
@@ -114,9 +118,25 @@ class WorkerProcess:
         taken = claims.take(plan, self.claim_rows, self.name, self.generator.congested())
         if taken.blocked:
             self._blocked.add(plan)
-        self.generator.start(taken.claims)
+        self.rows_served = self.generator.start(taken.claims)
         if taken.more:
             queue.announce_work(plan)
+
+    def serve_singles(self) -> None:
+        """Claims single jobs while rows of batches fill the process: their callers may be waiting, and calls that take
+        long would make room only when many of them have ended."""
+        room = self.generator.room() + SINGLES_BEYOND_ROOM
+        if room <= 0:
+            return
+        try:
+            for plan in fairest.plans_with_singles():
+                rows = min(self.claim_rows, self.generator.room() + SINGLES_BEYOND_ROOM)
+                if rows > 0:
+                    self.generator.start(
+                        claims.take(plan, rows, self.name, self.generator.congested(), singles=True).claims
+                    )
+        except SQLAlchemyError as error:
+            log.warning("single jobs were not looked for", extra={"error": str(error)})
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         _tell_waiting(outcomes)
