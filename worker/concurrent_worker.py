@@ -21,7 +21,7 @@ from rq.registry import StartedJobRegistry
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from common.queue import BELL_CHANNEL, INGESTS_QUEUE, TASKS_QUEUE, listener, plan_queues
+from common.queue import BELL_CHANNEL, INGESTS_QUEUE, TASKS_QUEUE, listener, plan_queue, plan_queues
 from worker import tasks
 from worker.process import WorkerProcess
 from worker.weighted_queue import WeightedQueues
@@ -55,6 +55,7 @@ class ConcurrentWorker(SimpleWorker):
         self._queues_by_weight = WeightedQueues(connection, weights)
         self._bell = listener(connection)
         self._next_heartbeat = 0.0
+        self._next_look_for_singles = 0.0
         self.process = WorkerProcess(name)
         tasks.serve_with(self.process)
 
@@ -70,6 +71,7 @@ class ConcurrentWorker(SimpleWorker):
                     # Before looking: a ticket that comes after the look then rings.
                     self._bell.subscribe(BELL_CHANNEL)
                 self._keep_alive()
+                self._serve_singles()
                 queues = self._servable()
                 found = self._queues_by_weight.take(queues)
                 if found is not None:
@@ -89,6 +91,15 @@ class ConcurrentWorker(SimpleWorker):
                 # RQ has no types here.
                 self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
+    def _serve_singles(self) -> None:
+        """Looks for single jobs beside the tickets while batches keep the process busy. What they get counts as their
+        plan's turn."""
+        if not self.process.generator.is_full() or time.monotonic() < self._next_look_for_singles:
+            return
+        for plan, rows in self.process.serve_singles().items():
+            self._queues_by_weight.charge(plan_queue(plan), rows / self.process.claim_rows)
+        self._next_look_for_singles = time.monotonic() + FULL_SECONDS
+
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""
         queues = [TASKS_QUEUE, INGESTS_QUEUE] if self.process.may_ingest() else [TASKS_QUEUE]
@@ -98,8 +109,7 @@ class ConcurrentWorker(SimpleWorker):
 
     def _wait(self, queues: list[str]) -> None:
         if not any(name in plan_queues() for name in queues):
-            if not self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS):
-                self.process.serve_singles()
+            self.process.generator.wait_for_room(self.process.claim_rows, FULL_SECONDS)
         else:
             # The end of an ingest, which the next one may be waiting for, rings no bell.
             self._bell.get_message(timeout=IDLE_SECONDS if INGESTS_QUEUE in queues else FULL_SECONDS)

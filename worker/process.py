@@ -25,8 +25,8 @@ from worker.outcomes import Outcome
 log = logging.getLogger(__name__)
 
 CLAIMS_PER_CONCURRENCY = 2
-# Single jobs that a process may hold while rows of batches leave it no room.
-SINGLES_BEYOND_ROOM = 32
+# Single jobs that a process may hold for those between its turns to be claimed, whether it has room or not.
+MAX_SINGLES_BETWEEN = 32
 RENEW_SECONDS = 5.0
 # How long a cancel or a stop may take to be heard.
 LOOK_SECONDS = 1.0
@@ -122,21 +122,19 @@ class WorkerProcess:
         if taken.more:
             queue.announce_work(plan)
 
-    def serve_singles(self) -> None:
-        """Claims single jobs while rows of batches fill the process: their callers may be waiting, and calls that take
-        long would make room only when many of them have ended."""
-        room = self.generator.room() + SINGLES_BEYOND_ROOM
-        if room <= 0:
-            return
+    def serve_singles(self) -> dict[str, int]:
+        """Claims single jobs while rows of batches fill the process: their callers may be waiting, and what is claimed
+        by turns may be others' for long. Few at a time, so that batches go on. Returns the rows by plan."""
+        served: dict[str, int] = {}
         try:
             for plan in fairest.plans_with_singles():
-                rows = min(self.claim_rows, self.generator.room() + SINGLES_BEYOND_ROOM)
+                rows = min(self.claim_rows, MAX_SINGLES_BETWEEN - self.generator.singles())
                 if rows > 0:
-                    self.generator.start(
-                        claims.take(plan, rows, self.name, self.generator.congested(), singles=True).claims
-                    )
+                    taken = claims.take(plan, rows, self.name, self.generator.congested(), singles=True)
+                    served[plan] = self.generator.start(taken.claims)
         except SQLAlchemyError as error:
             log.warning("single jobs were not looked for", extra={"error": str(error)})
+        return served
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         _tell_waiting(outcomes)

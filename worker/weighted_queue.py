@@ -69,4 +69,8 @@ class WeightedQueues:
 
     def settle(self, name: str, part: float) -> None:
         """Tells how much of its last turn, 0 to 1, the queue could use."""
-        self._had[name] -= (1 - max(LEAST_TURN, part)) / self._weights[name]
+        self.charge(name, max(LEAST_TURN, part) - 1)
+
+    def charge(self, name: str, part: float) -> None:
+        """Counts part of a turn that the queue had without a ticket."""
+        self._had[name] += part / self._weights[name]

@@ -1,5 +1,6 @@
 """Calls in flight that are to end: cancelled, paused or over their time, in whichever process they run."""
 
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -71,18 +72,17 @@ def test_a_cancel_ends_running_calls_in_every_process_within_two_seconds(
     assert (ended["status"], ended["counts"]["cancelled"]) == ("cancelled", ROWS)
 
 
-def test_a_pause_ends_no_call_and_gives_back_what_was_claimed_ahead(
-    stack: Stack, customer: Customer, provider: str
-) -> None:
+def test_a_pause_ends_no_call_and_outlives_the_workers(stack: Stack, customer: Customer, provider: str) -> None:
     batch = begin(customer, stack, provider)
     answer(customer.post(f"/v1/batches/{batch['id']}/pause"))
-    # Calls hang: what can be given back by itself waits for them, and they for nobody.
     httpx2.put(f"{provider}/settings", json={}, trust_env=False).raise_for_status()
-    assert in_flight(provider) == 2 * CONCURRENCY
+    with pytest.raises(AssertionError):
+        # As long as a cancel would take to be heard.
+        wait_for(lambda: in_flight(provider), lambda found: found < 2 * CONCURRENCY, PROMISED_SECONDS)
     for name in ("worker-1", "worker-2"):
-        stack.processes[name].grace_seconds = 0
-        stack.processes[name].stop()
-        del stack.processes[name]
+        worker = stack.processes.pop(name)
+        worker.send(signal.SIGKILL)
+        assert worker.wait(10)
     for _ in range(2):
         stack.start_worker()
     # The dead ones' leases end, and still nothing of it starts.
