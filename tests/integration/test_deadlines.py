@@ -72,7 +72,7 @@ def test_a_job_that_never_began_expires_and_holds_nothing(web: WebClient, databa
     assert [listed["id"] for listed in web.get("/v1/jobs", status="expired").get_json()["data"]] == [job["id"]]
 
 
-def test_thousands_of_jobs_expire_in_one_pass_each_account_s_holds_with_them(
+def test_any_number_of_jobs_expires_in_one_pass_and_each_account_s_holds_with_them(
     web: WebClient, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiry, "AT_ONCE", 7)
