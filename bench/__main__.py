@@ -20,6 +20,7 @@ from bench.calls import calls_256, calls_1024
 from bench.claim import claim
 from bench.cpu import cpu_seconds
 from bench.csv_batch import csv_batch
+from bench.fairness import fairness
 from bench.figures import Figure, table
 from bench.jsonl_batch import jsonl_batch
 from bench.provider import provider
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "calls-1024": calls_1024,
     "csv": csv_batch,
     "jsonl": jsonl_batch,
+    "fairness": fairness,
     "claim": claim,
     "single": single,
     "accept": accept,

@@ -81,21 +81,26 @@ class Rig:
                 return
         tell(f"  the stack does not come to rest; CPU seconds in the last {IDLE_LOOK_SECONDS} s: {used}")
 
-    def submit(self, content: bytes, model: str) -> UUID:
-        """Uploads a CSV of reviews as a batch. Returns its id when it is accepted."""
+    def submit(self, content: bytes, model: str, key: str | None = None) -> UUID:
+        """Uploads a CSV of reviews as a batch, of the account whose key it is. Returns its id when it is accepted."""
         answer = self.client.post(
             "/v1/batches",
             data={"model": model, "prompt": PROMPT, "max_tokens": "60"},
             files={"file": ("reviews.csv", content, "text/csv")},
+            headers=self._headers(key),
         )
         if answer.status_code != 202:
             raise RuntimeError(f"the batch was not accepted: {answer.status_code} {answer.text}")
         return UUID(answer.json()["id"].removeprefix("batch_"))
 
-    def cancel(self, batch_id: UUID) -> None:
+    def cancel(self, batch_id: UUID, key: str | None = None) -> None:
         """Cancels a batch and returns when its every row has ended."""
-        self.client.post(f"/v1/batches/batch_{batch_id.hex}/cancel").raise_for_status()
+        path = f"/v1/batches/batch_{batch_id.hex}/cancel"
+        self.client.post(path, headers=self._headers(key)).raise_for_status()
         self.wait_for(batch_id, "cancelled")
+
+    def _headers(self, key: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"} if key is not None else self.authorization
 
     def batch(self, batch_id: UUID) -> DictRow:
         """The batch as PostgreSQL has it, because asking the API would cost what is being measured."""

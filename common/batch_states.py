@@ -23,8 +23,12 @@ def finish(execute: Execute, batch_ids: Iterable[UUID]) -> None:
 
 _FINISH = """
     UPDATE batches b SET
-        state = CASE b.state WHEN 'cancelling' THEN 'cancelled' WHEN 'expiring' THEN 'expired' ELSE 'completed' END,
-        paused_reason = NULL, ended_at = clock_timestamp(),
+        state = CASE
+            WHEN b.state = 'cancelling' THEN 'cancelled'
+            -- Whoever holds a single job drops it at its deadline, before the sweep comes by.
+            WHEN b.state = 'expiring' OR b.kind = 'single' AND b.expired = 1 THEN 'expired'
+            ELSE 'completed' END,
+        paused_reason = NULL, pause_requested_at = NULL, ended_at = clock_timestamp(),
         results_expire_at = clock_timestamp()
             + make_interval(secs => least(
                 b.results_seconds, 86400 * coalesce((a.overrides ->> 'retention_days')::int, kept.days)

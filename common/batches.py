@@ -23,6 +23,8 @@ DEFAULT_WINDOW = "24h"
 MAX_WINDOW = timedelta(days=7)
 # The time over which the rate is averaged.
 RATE_SECONDS = 10.0
+# Two million rows at this rate end within what a date can say.
+SLOWEST_RATE = 1e-4
 ROWS_DELETED = "The batch's rows have been deleted: their time to be kept is over."
 ENDED_STATES = frozenset({"completed", "failed", "cancelled", "expired"})
 
@@ -63,6 +65,7 @@ class Batch:
     max_cost: int | None
     reserved_cost: int
     paused_reason: str | None
+    pause_requested_at: datetime | None
     rate: float
     rate_at: datetime | None
     created_at: datetime
@@ -100,12 +103,15 @@ class Batch:
 
     @property
     def estimated_completion_at(self) -> datetime | None:
-        """When the last row ends if the rate holds; None where there is no rate to go by."""
-        rate = self.rows_per_second
-        if rate < 1e-6 or self.state != "in_progress":
+        """When the last row ends if the rate holds; None where nothing goes on, or nobody knows yet how fast. While a
+        batch waits for its turn, or its answers come seldom, what counts is the rate since it began."""
+        if self.state != "in_progress" or self.started_at is None or self.rate_at is None or self.ended_rows == 0:
             return None
-        seconds = (self.total - self.ended_rows) / rate
-        return self.read_at + timedelta(seconds=min(seconds, 10 * 365 * 86400))
+        rate = self.rows_per_second
+        if (self.read_at - self.rate_at).total_seconds() > RATE_SECONDS:
+            rate = self.ended_rows / max(RATE_SECONDS, (self.read_at - self.started_at).total_seconds())
+        seconds = (self.total - self.ended_rows) / max(rate, SLOWEST_RATE)
+        return self.read_at + timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +267,10 @@ def retry(caller: Caller, batch_id: str) -> Batch:
 
 
 def set_max_cost(caller: Caller, batch_id: str, max_cost: int | None) -> Batch:
-    """Sets a batch's cap on its cost, in nano-dollars, or removes it. A batch that it had paused goes on when there is
-    room again: `queue.announce_work` then wakes a worker. Raises NotFound, QuotaExceeded when the account has no room
-    for what the batch may then cost, InvalidRequest where the price of a row is not known, and Conflict while the
-    batch's input is read, which goes by the cap that it had, and when it has ended."""
+    """Sets a batch's cap on its cost, in nano-dollars, or removes it. A batch that it alone had paused goes on when
+    there is room again: `queue.announce_work` then wakes a worker. Raises NotFound, QuotaExceeded when the account has
+    no room for what the batch may then cost, InvalidRequest where the price of a row is not known, and Conflict while
+    the batch's input is read, which goes by the cap that it had, and when it has ended."""
     batch = get(caller.account_id, batch_id)
     with as_account(caller.account_id) as connection:
         row = connection.execute(_LOCK, {"account_id": caller.account_id, "batch_id": batch.id}).one()
@@ -299,9 +305,9 @@ _UNPRICED = text("SELECT EXISTS (SELECT 1 FROM jobs WHERE batch_id = :batch_id A
 _SET_MAX_COST = text("""
     UPDATE batches SET max_cost = :max_cost, held_back = false,
         state = CASE WHEN paused_reason = 'max_cost' AND (CAST(:max_cost AS bigint) IS NULL OR cost < :max_cost)
-            THEN 'in_progress' ELSE state END,
+            AND pause_requested_at IS NULL THEN 'in_progress' ELSE state END,
         paused_reason = CASE WHEN paused_reason = 'max_cost' AND (CAST(:max_cost AS bigint) IS NULL OR cost < :max_cost)
-            THEN NULL ELSE paused_reason END
+            THEN CASE WHEN pause_requested_at IS NOT NULL THEN 'requested' END ELSE paused_reason END
     WHERE id = :batch_id
 """)
 
@@ -330,7 +336,7 @@ _SELECT = """
         f.filename AS input_filename, b.completion_window, b.on_error, b.output_file_id, b.error_file_id,
         b.output_bytes, b.error_bytes, b.errors, b.error_count, b.error_counts, b.state, b.total, b.cursor, b.succeeded,
         b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost,
-        b.max_cost, b.reserved_cost, b.paused_reason, b.rate, b.rate_at, b.created_at,
+        b.max_cost, b.reserved_cost, b.paused_reason, b.pause_requested_at, b.rate, b.rate_at, b.created_at,
         b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
         b.expires_at, b.results_expire_at, clock_timestamp() AS read_at
     FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
@@ -345,7 +351,7 @@ _LIST = text(f"""
 
 # Of a batch still validating nothing has been accepted yet, so it ends at once.
 _CANCEL = text("""
-    UPDATE batches SET cancelling_at = now(), paused_reason = NULL,
+    UPDATE batches SET cancelling_at = now(), paused_reason = NULL, pause_requested_at = NULL,
         state = CASE state WHEN 'validating' THEN 'cancelled' ELSE 'cancelling' END,
         ended_at = CASE state WHEN 'validating' THEN now() END
     WHERE id = :batch_id AND account_id = :account_id AND kind <> 'single'

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from common import ids, json_text, quotas, submissions
 from common.batch_states import finish
+from common.batches import MAX_WINDOW
 from common.database import as_account, read_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
@@ -17,6 +18,8 @@ from common.reservations import Reserver
 from common.submissions import Submission
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
+# As long as a batch's window may be.
+MAX_EXPIRES_IN_SECONDS = int(MAX_WINDOW.total_seconds())
 _STATUS_OF_OUTCOME = {"succeeded": "completed", "failed": "failed", "cancelled": "cancelled", "expired": "expired"}
 ENDED = frozenset(_STATUS_OF_OUTCOME.values())
 
@@ -36,6 +39,7 @@ class Job:
     batch_state: str
     claimed: bool
     created_at: datetime
+    expires_at: datetime | None = None
     batch_started_at: datetime | None = None
     outcome: str | None = None
     status_code: int | None = None
@@ -70,18 +74,29 @@ class Job:
 
 
 def submit(
-    caller: Caller, endpoint: str, body: dict[str, Any], metadata: dict[str, str] | None, prefix: str = "body."
+    caller: Caller,
+    endpoint: str,
+    body: dict[str, Any],
+    metadata: dict[str, str] | None,
+    prefix: str = "body.",
+    expires_in: int | None = None,
 ) -> Job:
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
-    accepted once this returns, and a worker is woken. Raises InvalidRequest for bounds that cannot be,
-    named behind `prefix`, and QuotaExceeded."""
+    accepted once this returns, and a worker is woken; where it has not ended `expires_in` seconds later, it expires.
+    Raises InvalidRequest for bounds that cannot be, named behind `prefix`, and QuotaExceeded."""
     reserver = Reserver(endpoint, caller.limits, priced=caller.hard_cap is not None)
     sent, tokens, cost = reserver.hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
-    submission = Submission(batch_id, caller.key_id, endpoint, body["model"], metadata, custom_id, sent, tokens, cost)
+    model = body["model"]
+    submission = Submission(
+        batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in
+    )
     created_at = submissions.store(submission, caller.allowance)
-    return Job(batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, model=body["model"])
+    expires_at = created_at + timedelta(seconds=expires_in) if expires_in is not None else None
+    return Job(
+        batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, expires_at, model=model
+    )
 
 
 def get(account_id: UUID, job_id: str) -> Job:
@@ -132,7 +147,7 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
 _SELECT: LiteralString = """
     SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,
         b.state AS batch_state, j.seq < b.cursor AND b.returned = 0 AS claimed, b.created_at,
-        b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
+        b.expires_at, b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
         r.error_message, r.attempts, r.provider, r.request_id, r.started_at, r.finished_at,
         coalesce(u.model, b.model) AS model, u.prompt_tokens, u.cached_tokens, u.completion_tokens,
         u.prompt_price, u.cached_price, u.completion_price, u.cost, u.created_at AS recorded_at

@@ -19,7 +19,7 @@ def pause_account(account_id: UUID, reason: Reason) -> list[UUID]:
 
 def resume_account(account_id: UUID, reason: Reason) -> set[str]:
     """Lets the account's batches go on that were paused for this reason; those of a suspended account stay paused, for
-    that. Returns the plans to announce work of."""
+    that, and those that their customer paused, for that. Returns the plans to announce work of."""
     with as_owner() as connection:
         suspended = connection.execute(_IS_SUSPENDED, {"account_id": account_id}).scalar_one()
         return resume(connection, account_id, reason, suspended=suspended)
@@ -59,6 +59,9 @@ _PAUSE = text("""
         paused_at = CASE state WHEN 'paused' THEN paused_at ELSE clock_timestamp() END
     WHERE id = ANY(:batch_ids)
 """)
+# One that its customer paused as well stays so, for that.
 _RESUME = text("""
-    UPDATE batches SET state = 'in_progress', paused_reason = NULL WHERE id = ANY(:batch_ids) RETURNING plan
+    UPDATE batches SET state = CASE WHEN pause_requested_at IS NULL THEN 'in_progress' ELSE 'paused' END,
+        paused_reason = CASE WHEN pause_requested_at IS NOT NULL THEN 'requested' END
+    WHERE id = ANY(:batch_ids) RETURNING plan
 """)

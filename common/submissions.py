@@ -19,7 +19,8 @@ from common.quotas import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job as it is stored; `tokens` and `cost`, in nano-dollars, are held for it."""
+    """A job as it is stored; `tokens` and `cost`, in nano-dollars, are held for it, and `expires_in` is its time in
+    seconds, if it has one."""
 
     id: UUID
     api_key_id: UUID
@@ -30,6 +31,7 @@ class Submission:
     body: bytes
     tokens: int
     cost: int
+    expires_in: int | None = None
 
 
 def store(submission: Submission, allowance: Allowance) -> datetime:
@@ -98,6 +100,7 @@ def _row(job: Submission) -> dict[str, Any]:
         "custom_id": job.custom_id,
         "tokens": job.tokens,
         "cost": job.cost,
+        "expires_in": job.expires_in,
     }
 
 

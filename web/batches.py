@@ -5,9 +5,21 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
-from common import batch_source, batches, csv_dialect, estimates, files, ids, models, queue, results
+from common import (
+    batch_pauses,
+    batch_source,
+    batches,
+    csv_dialect,
+    estimates,
+    files,
+    ids,
+    models,
+    queue,
+    queue_position,
+    results,
+)
 from common.batch_input import CsvInput
-from common.batches import Options
+from common.batches import Batch, Options
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
@@ -43,9 +55,13 @@ def create() -> tuple[Response, int]:
         batch_id, status = _create_from_csv(), 202
     queue.enqueue_ingest(batch_id)
     shown_id = ids.show("batch_", batch_id)
-    response = jsonify(render.batch(batches.get(caller().account_id, shown_id)))
+    response = _shown(batches.get(caller().account_id, shown_id))
     response.headers["Location"] = f"/v1/batches/{shown_id}"
     return response, status
+
+
+def _shown(batch: Batch) -> Response:
+    return jsonify(render.batch(batch, queue_position.of(caller().account_id, batch)))
 
 
 def _create() -> UUID:
@@ -150,18 +166,18 @@ def _csv_intake() -> tuple[Intake, int | None]:
 
 @blueprint.get("")
 @requires("batches")
-@documented("List batches, newest first", {200: schemas.Page[schemas.Batch]}, query=queries.BatchList)
+@documented("List batches, newest first", {200: schemas.Page[schemas.ListedBatch]}, query=queries.BatchList)
 def list_batches() -> Response:
     query = queries.read(queries.BatchList)
     found = batches.list_bulk(caller().account_id, query.after, query.limit + 1)
-    return jsonify(render.page(found, query.limit, render.batch))
+    return jsonify(render.page(found, query.limit, render.listed_batch))
 
 
 @blueprint.get("/<batch_id>")
 @requires("batches")
 @documented("Get a batch", {200: schemas.Batch})
 def get(batch_id: str) -> Response:
-    return jsonify(render.batch(batches.get(caller().account_id, batch_id)))
+    return _shown(batches.get(caller().account_id, batch_id))
 
 
 @blueprint.get("/<batch_id>/results")
@@ -195,7 +211,26 @@ def cancel(batch_id: str) -> Response:
     batch = batches.cancel(caller().account_id, batch_id)
     if batch.state == "cancelling":
         queue.enqueue_close(batch.id)
-    return jsonify(render.batch(batch))
+    return _shown(batch)
+
+
+@blueprint.post("/<batch_id>/pause")
+@requires("batches")
+@documented("Pause a batch", {200: schemas.Batch}, refuses=(409,))
+def pause(batch_id: str) -> Response:
+    """Nothing new starts until the batch is resumed; calls in flight end, and finished rows can be read. The input of a
+    batch that is validating is read first. The completion window goes on."""
+    return _shown(batch_pauses.pause(caller().account_id, batch_id))
+
+
+@blueprint.post("/<batch_id>/resume")
+@requires("batches")
+@documented("Resume a batch", {200: schemas.Batch}, refuses=(409,))
+def resume(batch_id: str) -> Response:
+    """Takes the customer's own pause back. What a cap or a suspension pauses stays paused."""
+    batch = batch_pauses.resume(caller().account_id, batch_id)
+    queue.announce_work(caller().plan)
+    return _shown(batch)
 
 
 @blueprint.post("/<batch_id>")
@@ -205,7 +240,7 @@ def update(batch_id: str) -> Response:
     """Changes the cap on a batch's cost; one that it had paused goes on once there is room."""
     batch = batches.set_max_cost(caller(), batch_id, forms.parse(forms.UpdateBatch, forms.json_object()).max_cost)
     queue.announce_work(caller().plan)
-    return jsonify(render.batch(batch))
+    return _shown(batch)
 
 
 @blueprint.post("/<batch_id>/retry")
@@ -215,4 +250,4 @@ def retry(batch_id: str) -> Response:
     """Has the rows that failed, expired or were cancelled run again."""
     batch = batches.retry(caller(), batch_id)
     queue.enqueue_retry(batch.id)
-    return jsonify(render.batch(batch))
+    return _shown(batch)

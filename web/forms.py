@@ -10,6 +10,7 @@ from common import json_text
 from common.batches import DEFAULT_WINDOW
 from common.endpoints import CHAT, MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
 from common.errors import InvalidRequest, TooLarge
+from common.jobs import MAX_EXPIRES_IN_SECONDS
 from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.plans import MOST_OUTPUT_TOKENS
 from common.reservations import ANSWERS, MAX_ANSWERS, OUTPUT_BOUNDS
@@ -39,6 +40,11 @@ ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 KEPT_SECONDS = Field(ge=3_600, le=2_592_000)
 
 
+# What either form of a job says beside the request itself.
+OF_BOTH_JOBS = frozenset({"metadata", "expires_in"})
+ExpiresIn = Annotated[int, Field(ge=1, le=MAX_EXPIRES_IN_SECONDS), WHOLE]
+
+
 class Form(BaseModel):
     """Nothing is coerced, and an unknown field is an error: a misspelt setting must not be ignored."""
 
@@ -59,7 +65,7 @@ class Sampling(Form):
 
 
 # What the short form and the CSV form say in their own words; everything else goes into the body as it is.
-OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata", "max_cost"})
+OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata", "max_cost", "expires_in"})
 
 
 class ShortJob(Sampling):
@@ -77,6 +83,7 @@ class ShortJob(Sampling):
     stop: Stop | None = None
     reasoning_effort: str | None = None
     metadata: Metadata | None = None
+    expires_in: ExpiresIn | None = None
 
 
 def _prompt_of(endpoint: str, field: str) -> dict[str, Any]:
@@ -122,6 +129,7 @@ class FullJob(Form):
     endpoint: Endpoint
     body: CheckedBody
     metadata: Metadata | None = None
+    expires_in: ExpiresIn | None = None
 
 
 class CsvBatch(Sampling):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, make_response, request
@@ -62,29 +62,41 @@ def submit() -> tuple[Response, int]:
     # Looked at here so that one which means nothing is refused before anything is accepted.
     waiting.wanted_seconds(request.headers.get("Prefer"))
     sent = forms.json_object()
-    endpoint, body, metadata = _read_job(sent)
-    models.check(caller().limits, body["model"])
-    job = jobs.submit(caller(), endpoint, body, metadata, prefix="body." if "body" in sent else "")
+    read = _read_job(sent)
+    models.check(caller().limits, read.body["model"])
+    job = jobs.submit(
+        caller(), read.endpoint, read.body, read.metadata, "body." if "body" in sent else "", read.expires_in
+    )
     response = jsonify(render.job(job))
     response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
     return response, 202
 
 
-def _read_job(sent: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, str] | None]:
-    """Endpoint, body and metadata of either form. Raises InvalidRequest."""
+class _Read(NamedTuple):
+    """What a submission says, in either form."""
+
+    endpoint: str
+    body: dict[str, Any]
+    metadata: dict[str, str] | None
+    expires_in: int | None
+
+
+def _read_job(sent: dict[str, Any]) -> _Read:
+    """Raises InvalidRequest."""
     full = [field for field in ("endpoint", "body") if field in sent]
-    short = [field for field in forms.ShortJob.model_fields if field in sent and field != "metadata"]
+    short = [field for field in forms.ShortJob.model_fields if field in sent and field not in forms.OF_BOTH_JOBS]
     if full and short:
         message = f"Send either endpoint and body, or model and prompt; not {full[0]} and {short[0]} together."
         raise InvalidRequest(message, param=short[0])
     if full:
         form = forms.parse(forms.FullJob, sent)
         check_body(form.endpoint, form.body)
-        return form.endpoint, form.body, form.metadata
+        return _Read(form.endpoint, form.body, form.metadata, form.expires_in)
     brief = forms.parse(forms.ShortJob, sent)
     messages = [{"role": "system", "content": brief.system}] if brief.system else []
     messages.append({"role": "user", "content": brief.prompt})
-    return CHAT, {"model": brief.model, "messages": messages} | brief.body_fields(), brief.metadata
+    body = {"model": brief.model, "messages": messages} | brief.body_fields()
+    return _Read(CHAT, body, brief.metadata, brief.expires_in)
 
 
 @blueprint.get("")

@@ -17,6 +17,7 @@ from common.models import Model
 from common.money import format_nano_dollars
 from common.outputs import output_text
 from common.plans import Plan
+from common.queue_position import QueuePosition
 from common.results import Row, row_id
 from web import schemas
 
@@ -72,6 +73,7 @@ def job(found: Job) -> schemas.Job:
         "receipt": _receipt(found),
         "attempts": found.attempts or 0,
         "created_at": precise(found.created_at),
+        "expires_at": precise(found.expires_at),
         "queued_at": precise(found.created_at),
         "started_at": precise(found.started_at if ended else found.batch_started_at if found.single else None),
         "finished_at": precise(found.finished_at),
@@ -179,7 +181,14 @@ def model(found: Model) -> schemas.Model:
 SHOWN_STATES = {"expiring": "finalizing"}
 
 
-def batch(found: Batch) -> schemas.Batch:
+def batch(found: Batch, position: QueuePosition | None) -> schemas.Batch:
+    shown: schemas.QueuePosition | None = None
+    if position is not None:
+        shown = {"accounts": position.accounts, "rows": position.rows}
+    return {**listed_batch(found), "queue_position": shown}
+
+
+def listed_batch(found: Batch) -> schemas.ListedBatch:
     ended = unix(found.ended_at)
     # Clients take a missing file id for "nothing there": no output once the batch has ended without any.
     has_output = found.succeeded > 0 or found.ended_at is None
@@ -219,6 +228,7 @@ def batch(found: Batch) -> schemas.Batch:
         "cost": money(found.cost),
         "max_cost": money(found.max_cost),
         "paused_reason": found.paused_reason,
+        "pause_requested_at": unix(found.pause_requested_at),
         "rows_per_second": round(found.rows_per_second, 2),
         "estimated_completion_at": unix(found.estimated_completion_at),
         "metadata": found.metadata,

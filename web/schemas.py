@@ -146,6 +146,7 @@ class Job(TypedDict):
     receipt: Receipt | None
     attempts: Annotated[int, Field(ge=0)]
     created_at: PreciseSeconds
+    expires_at: PreciseSeconds | None
     queued_at: PreciseSeconds
     started_at: PreciseSeconds | None
     finished_at: PreciseSeconds | None
@@ -226,7 +227,7 @@ class BatchUsage(TypedDict):
     total_tokens: Tokens
 
 
-class Batch(TypedDict):
+class ListedBatch(TypedDict):
     """Jobs submitted together, with their counts."""
 
     id: BatchId
@@ -246,7 +247,8 @@ class Batch(TypedDict):
     usage: BatchUsage
     cost: Money
     max_cost: Money | None
-    paused_reason: Annotated[str, one_of("max_cost", "spend_cap", "account_suspended")] | None
+    paused_reason: Annotated[str, one_of("max_cost", "spend_cap", "account_suspended", "requested")] | None
+    pause_requested_at: UnixSeconds | None
     rows_per_second: Annotated[float, Field(ge=0)]
     estimated_completion_at: UnixSeconds | None
     metadata: dict[str, str] | None
@@ -259,6 +261,19 @@ class Batch(TypedDict):
     failed_at: UnixSeconds | None
     cancelled_at: UnixSeconds | None
     expired_at: UnixSeconds | None
+
+
+class QueuePosition(TypedDict):
+    """How many accounts are served before, and how many rows are claimed before."""
+
+    accounts: Annotated[int, Field(ge=0)]
+    rows: Rows
+
+
+class Batch(ListedBatch):
+    """A batch by itself, with its place in the queue: null unless it waits for its turn."""
+
+    queue_position: QueuePosition | None
 
 
 class EstimatedTokens(TypedDict):

@@ -97,7 +97,20 @@ class Caller:
 
     async def run(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome | None:
         """The job's outcome, after as many attempts as it takes and the settings allow, by the model's own provider or
-        the next of its fallbacks; None when stopped before."""
+        the next of its fallbacks, at its deadline at the latest; None when stopped before."""
+        if claim.ends_at is None:
+            return await self._run(claim, job, progress)
+        seconds_left = claim.ends_at - time.monotonic()
+        if seconds_left > 0:
+            try:
+                async with asyncio.timeout(seconds_left) as deadline:
+                    return await self._run(claim, job, progress)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+        return self.stopped(claim, job, progress, "expired")
+
+    async def _run(self, claim: Claim, job: ClaimedJob, progress: Progress) -> Outcome | None:
         asked = claim.model or answers.model_of(job.body)
         routes = self.routes.of(asked)
         while True:

@@ -4,6 +4,7 @@ One short transaction takes the fairest piece of a plan's pending work. Its cost
 the plan and on the rows it takes, never on how many jobs are pending.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,16 +15,15 @@ from psycopg import Connection
 from common import ids
 from common.database import driver_as_owner, named
 from common.estimates import BYTES_PER_TOKEN
-from common.plans import plans, with_overrides
+from common.plans import plans
 from common.sql_arrays import arrays
+from worker.fairest import CLAIMABLE, Wanted, candidates, next_account
 
 LEASE_SECONDS = 20
 # An output's length is unknown when a row is claimed; this many tokens a row stand in for it in the virtual time.
 ASSUMED_OUTPUT_TOKENS = 256
 # Claims of a retry can be wide, and the whole range of a claim is read to find its rows: few such are taken at once.
 MAX_RANGE_ROWS = 10_000
-# Of an account while a model is congested: looking further would hold up the plan's other claims.
-LOOKED_AT_BATCHES = 1_000
 # Of claims while the platform has a cap. Its row would not do: whoever records holds a batch and waits for that row.
 PLATFORM_ROOM_LOCK = 7_201_004
 
@@ -46,7 +46,8 @@ class ClaimedJob:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Some jobs of one batch, this worker's until the lease ends. `single` when a caller may be waiting for it, and
-    `capped` when what its jobs may cost is counted against a cap. `deaths` is how often a process died with it."""
+    `capped` when what its jobs may cost is counted against a cap. `deaths` is how often a process died with it. Its
+    calls are dropped at `ends_at`, on this process's monotonic clock: a single job's deadline."""
 
     id: UUID
     fence: int
@@ -59,6 +60,7 @@ class Claim:
     capped: bool
     jobs: tuple[ClaimedJob, ...]
     deaths: int = 0
+    ends_at: float | None = None
 
     @property
     def key(self) -> "ClaimKey":
@@ -75,9 +77,11 @@ class Taken(NamedTuple):
     blocked: bool
 
 
-def take(plan: str, rows: int, worker: str, congested: Collection[str] = ()) -> Taken:
-    """Leases up to `rows` jobs of the plan's fairest account to `worker`; none while the platform is stopped, and none
-    of the models that are congested there: their jobs would only wait in the place of others that could go."""
+def take(plan: str, rows: int, worker: str, congested: Collection[str] = (), *, singles: bool = False) -> Taken:
+    """Leases up to `rows` jobs of the plan's fairest account to `worker`, or, where only `singles` are wanted, of the
+    fairest that has single jobs; none while the platform is stopped, and none of the models that are congested there:
+    their jobs would only wait in the place of others that could go."""
+    wanted = Wanted(singles, congested)
     with driver_as_owner() as connection:
         with connection.pipeline():
             # With it goes what begins the transaction.
@@ -88,10 +92,10 @@ def take(plan: str, rows: int, worker: str, congested: Collection[str] = ()) -> 
         room = _platform_room(connection) if plan_row.hard_cap is not None else None
         if room is not None and room <= 0:
             return Taken([], more=False, blocked=True)
-        account, rows, blocked = _next_account(connection, plan, plan_row.virtual_time, rows, congested)
+        account, rows, blocked = next_account(connection, plan, plan_row.virtual_time, rows, wanted)
         if account is None:
             return Taken([], more=False, blocked=blocked or bool(congested))
-        leased, held_back = _lease(connection, plan, account.id, rows, worker, room, congested)
+        leased, held_back = _lease(connection, plan, account.id, rows, worker, room, wanted)
         claims = _with_jobs(connection, leased, room is not None)
         start = max(plan_row.virtual_time, account.virtual_time)
         end = start + _weighed_tokens(plan, claims)
@@ -111,27 +115,6 @@ def _platform_room(connection: Connection) -> int:
     return int(platform.room)
 
 
-def _next_account(
-    connection: Connection, plan: str, clock: float, rows: int, congested: Collection[str]
-) -> tuple[Any, int, bool]:
-    """The fairest account that may have more jobs running, how many of `rows` it may, and whether one before it may
-    not."""
-    full: list[UUID] = []
-    while True:
-        parameters: dict[str, Any] = {"plan": plan, "clock": clock, "full": full}
-        if congested:
-            parameters |= {"congested": list(congested), "looked_at": LOOKED_AT_BATCHES}
-            account = named(connection, _NEXT_ACCOUNT_BESIDE, parameters).fetchone()
-        else:
-            account = named(connection, _NEXT_ACCOUNT, parameters).fetchone()
-        if account is None:
-            return None, 0, bool(full)
-        room = with_overrides(plan, account.overrides).max_running_jobs - account.running
-        if room > 0:
-            return account, min(rows, room), bool(full)
-        full.append(account.id)
-
-
 def _lease(
     connection: Connection,
     plan: str,
@@ -139,18 +122,12 @@ def _lease(
     rows: int,
     worker: str,
     platform_room: int | None,
-    congested: Collection[str],
+    wanted: Wanted,
 ) -> tuple[Sequence[Any], bool]:
     """Single jobs go before batches, and the batch served longest ago before the others. Rows that came back from a
     lost worker go before rows never claimed. The flag says that a cap leaves no room until jobs that run have ended."""
-    parameters: dict[str, Any] = {"plan": plan, "account_id": account_id, "rows": rows}
-    if congested:
-        parameters |= {"congested": list(congested), "looked_at": LOOKED_AT_BATCHES}
-        candidates = named(connection, _CANDIDATES_BESIDE, parameters).fetchall()
-    else:
-        candidates = named(connection, _CANDIDATES, parameters).fetchall()
-    singles = [batch for batch in candidates if batch.kind == "single"]
-    chosen = singles or candidates[:1]
+    found = candidates(connection, plan, account_id, rows, wanted)
+    chosen = [batch for batch in found if batch.kind == "single"] or found[:1]
     chosen_ids = [batch.id for batch in chosen]
     room = _room(connection, chosen, platform_room)
     if room is not None:
@@ -223,11 +200,16 @@ def _with_jobs(connection: Connection, leased: Sequence[Any], platform_capped: b
     return [
         Claim(
             row.id, row.fence, row.batch_id, row.account_id, row.api_key_id, row.endpoint, row.model,
-            row.kind == "single", row.id in capped, tuple(jobs[row.id]), row.deaths,
+            row.kind == "single", row.id in capped, tuple(jobs[row.id]), row.deaths, _ends_at(row.seconds_left),
         )
         for row in leased
         if jobs[row.id]
     ]  # fmt: skip
+
+
+def _ends_at(seconds_left: float | None) -> float | None:
+    # By the database's clock until here: this machine's may be wrong.
+    return None if seconds_left is None else time.monotonic() + seconds_left
 
 
 def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
@@ -235,7 +217,9 @@ def _weighed_tokens(plan: str, claims: Iterable[Claim]) -> float:
     return tokens / plans()[plan].weight
 
 
-_CLAIMABLE = "state = 'in_progress' AND (cursor < total OR returned > 0) AND NOT held_back"
+# A batch's window is the sweep's to watch: it ends for all processes that have rows of it at once.
+_SECONDS_LEFT = """CASE b.kind WHEN 'single' THEN
+    extract(epoch FROM b.expires_at - clock_timestamp())::double precision END AS seconds_left"""
 
 # Batches take turns; single jobs go in the order they came, also when a lost worker's come back.
 _SERVED_AT = "CASE b.kind WHEN 'single' THEN b.served_at ELSE clock_timestamp() END"
@@ -245,49 +229,6 @@ _LOCK_CLOCK = """
     INSERT INTO plan_clocks (plan) VALUES (%(plan)s) ON CONFLICT (plan) DO UPDATE SET plan = excluded.plan
     RETURNING virtual_time, (SELECT stopped_at IS NOT NULL FROM platform) AS stopped,
         (SELECT hard_cap FROM platform) AS hard_cap
-"""
-
-# A skip scan: one index probe for each account that waits, however many jobs it has.
-_WAITING_ACCOUNTS = f"""
-    WITH RECURSIVE waiting AS (
-        (SELECT account_id FROM batches WHERE plan = %(plan)s AND {_CLAIMABLE} ORDER BY account_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT b.account_id FROM batches b
-                WHERE b.plan = %(plan)s AND b.account_id > waiting.account_id AND {_CLAIMABLE}
-                ORDER BY b.account_id LIMIT 1)
-        FROM waiting WHERE waiting.account_id IS NOT NULL
-    )
-    SELECT a.id, a.virtual_time, CAST(a.overrides AS text) AS overrides, (
-        SELECT coalesce(sum(c.pending), 0) FROM claims c WHERE c.account_id = a.id AND c.state = 'leased'
-    ) AS running
-    FROM waiting JOIN accounts a ON a.id = waiting.account_id WHERE a.id <> ALL(%(full)s::uuid[])
-"""
-_FAIREST = "ORDER BY greatest(a.virtual_time, %(clock)s), a.virtual_time, a.id LIMIT 1"
-_NEXT_ACCOUNT = f"{_WAITING_ACCOUNTS} {_FAIREST}"
-
-_CANDIDATES = f"""
-    SELECT id, kind, cursor, total, returned, max_cost FROM batches
-    WHERE plan = %(plan)s AND account_id = %(account_id)s AND {_CLAIMABLE}
-    ORDER BY (kind <> 'single'), served_at, id LIMIT %(rows)s
-"""
-
-# As the two above, beside the batches of congested models. Of each account a bounded number is looked at, so that its
-# own jobs for such a model may hide others of its own, and never another account's.
-_FIRST_BATCHES = f"""
-    SELECT id, kind, cursor, total, returned, max_cost, model, served_at FROM batches
-    WHERE plan = %(plan)s AND account_id = {{account}} AND {_CLAIMABLE}
-    ORDER BY (kind <> 'single'), served_at, id LIMIT %(looked_at)s
-"""
-_NOT_CONGESTED = "(first.model IS NULL OR first.model <> ALL(%(congested)s::text[]))"
-_NEXT_ACCOUNT_BESIDE = f"""
-    {_WAITING_ACCOUNTS} AND EXISTS (
-        SELECT 1 FROM ({_FIRST_BATCHES.format(account="a.id")}) AS first WHERE {_NOT_CONGESTED}
-    ) {_FAIREST}
-"""
-_CANDIDATES_BESIDE = f"""
-    SELECT id, kind, cursor, total, returned, max_cost
-    FROM ({_FIRST_BATCHES.format(account="%(account_id)s")}) AS first WHERE {_NOT_CONGESTED}
-    ORDER BY (kind <> 'single'), served_at, id LIMIT %(rows)s
 """
 
 _LEASE_RETURNED = f"""
@@ -309,7 +250,7 @@ _LEASE_RETURNED = f"""
         RETURNING b.id
     )
     SELECT l.id, l.batch_id, l.first_seq, l.end_seq, l.fence, l.pending, l.deaths, b.account_id, b.api_key_id,
-        b.endpoint, b.model, b.kind, b.max_cost
+        b.endpoint, b.model, b.kind, b.max_cost, {_SECONDS_LEFT}
     FROM leased l JOIN batches b ON b.id = l.batch_id JOIN counted ON counted.id = b.id
 """
 
@@ -323,7 +264,7 @@ _LEASE_FRESH = f"""
               JOIN batches o ON o.id = wanted.batch_id) before
         WHERE b.id = before.id AND b.state = 'in_progress'
         RETURNING before.claim_id, b.id, before.cursor AS first_seq, b.cursor AS end_seq,
-            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost
+            b.account_id, b.api_key_id, b.endpoint, b.model, b.kind, b.max_cost, {_SECONDS_LEFT}
     ), leased AS (
         INSERT INTO claims (id, batch_id, account_id, first_seq, end_seq, pending, state, worker, lease_until)
         SELECT claim_id, id, account_id, first_seq, end_seq, end_seq - first_seq, 'leased', %(worker)s,
@@ -331,7 +272,7 @@ _LEASE_FRESH = f"""
         FROM taken RETURNING id, fence, pending
     )
     SELECT l.id, l.fence, l.pending, 0 AS deaths, t.id AS batch_id, t.first_seq, t.end_seq, t.account_id, t.api_key_id,
-        t.endpoint, t.model, t.kind, t.max_cost
+        t.endpoint, t.model, t.kind, t.max_cost, t.seconds_left
     FROM leased l JOIN taken t ON t.claim_id = l.id
 """
 
@@ -397,7 +338,7 @@ _SET_COST = """
 _ADVANCE = f"""
     WITH clock AS (UPDATE plan_clocks SET virtual_time = %(start)s WHERE plan = %(plan)s)
     UPDATE accounts SET virtual_time = %(end)s WHERE id = %(account_id)s
-    RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = %(plan)s AND {_CLAIMABLE}) AS more
+    RETURNING EXISTS (SELECT 1 FROM batches WHERE plan = %(plan)s AND {CLAIMABLE}) AS more
 """
 
 LOCK_BATCHES = "SELECT id FROM batches WHERE id = ANY(%(batch_ids)s) ORDER BY id FOR UPDATE"

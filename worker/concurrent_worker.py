@@ -21,7 +21,7 @@ from rq.registry import StartedJobRegistry
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from common.queue import BELL_CHANNEL, INGESTS_QUEUE, TASKS_QUEUE, listener, plan_queues
+from common.queue import BELL_CHANNEL, INGESTS_QUEUE, TASKS_QUEUE, listener, plan_queue, plan_queues
 from worker import tasks
 from worker.process import WorkerProcess
 from worker.weighted_queue import WeightedQueues
@@ -56,6 +56,7 @@ class ConcurrentWorker(SimpleWorker):
         self._bell = listener(connection)
         self._next_heartbeat = 0.0
         self._signalled = False
+        self._next_look_for_singles = 0.0
         self.process = WorkerProcess(name, self._drain_asked, self._redis_changed)
         tasks.serve_with(self.process)
 
@@ -71,6 +72,7 @@ class ConcurrentWorker(SimpleWorker):
                     # Before looking: a ticket that comes after the look then rings.
                     self._bell.subscribe(BELL_CHANNEL)
                 self._keep_alive()
+                self._serve_singles()
                 queues = self._servable()
                 found = self._queues_by_weight.take(queues)
                 if found is not None:
@@ -102,6 +104,15 @@ class ConcurrentWorker(SimpleWorker):
     def _redis_changed(self) -> None:
         self._next_heartbeat = 0.0
 
+    def _serve_singles(self) -> None:
+        """Looks for single jobs beside the tickets while batches keep the process busy. What they get counts as their
+        plan's turn."""
+        if not self.process.generator.is_full() or time.monotonic() < self._next_look_for_singles:
+            return
+        for plan, rows in self.process.serve_singles().items():
+            self._queues_by_weight.charge(plan_queue(plan), rows / self.process.claim_rows)
+        self._next_look_for_singles = time.monotonic() + FULL_SECONDS
+
     def _servable(self) -> list[str]:
         """The queues whose work this process has room for now."""
         queues = [TASKS_QUEUE, INGESTS_QUEUE] if self.process.may_ingest() else [TASKS_QUEUE]
@@ -118,7 +129,11 @@ class ConcurrentWorker(SimpleWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Runs a ticket in this thread. When Redis goes away in the middle, the sweep makes good for the ticket."""
+        self.process.rows_served = 0
         self._quietly(self.perform_job, job, queue)
+        if queue.name in plan_queues():
+            # Shares are of calls: a claim of few rows is not the turn that a claim of many is.
+            self._queues_by_weight.settle(queue.name, self.process.rows_served / self.process.claim_rows)
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """What RQ does before a task, in `prepare_execution` for its main process and here for the one it would fork:

@@ -47,9 +47,9 @@ class _Held:
 
 
 class Generator:
-    """Runs claims of `claim_rows` with at most `concurrency` calls in flight; `process` is its name. `on_recorded`
-    hears of outcomes after their commit, and `on_returned` of plans whose work was given back. Public methods may be
-    called from any thread."""
+    """Runs claims of `claim_rows` with at most `concurrency` calls in flight, and a few more of single jobs; `process`
+    is its name. `on_recorded` hears of outcomes after their commit, and `on_returned` of plans whose work was given
+    back. Public methods may be called from any thread."""
 
     def __init__(
         self,
@@ -84,6 +84,15 @@ class Generator:
         """Rows that may be claimed now."""
         return self._max_claimed - self._claimed
 
+    def is_full(self) -> bool:
+        """Whether rows wait here for their calls, as far as they can be counted without asking the loop."""
+        return self._claimed >= self._concurrency
+
+    def singles(self) -> int:
+        """Single jobs that are held now."""
+        with self._room:
+            return sum(held.unrecorded for held in self._held.values() if held.claim.single)
+
     def wait_for_room(self, rows: int, seconds: float) -> bool:
         """Waits until `rows` more may be claimed; False when they may not within the time."""
         with self._room:
@@ -93,12 +102,14 @@ class Generator:
         """The models of which a claim's worth of jobs waits here for their provider."""
         return self._caller.routes.congested(self._claim_rows)
 
-    def start(self, taken: Sequence[Claim]) -> None:
-        """Begins to run claims."""
+    def start(self, taken: Sequence[Claim]) -> int:
+        """Begins to run claims. Returns how many rows they have."""
+        rows = sum(len(claim.jobs) for claim in taken)
         with self._room:
-            self._claimed += sum(len(claim.jobs) for claim in taken)
+            self._claimed += rows
             self._held |= {claim.key: _Held(claim, len(claim.jobs)) for claim in taken}
         self._loop.call_soon_threadsafe(self._start, taken)
+        return rows
 
     def _start(self, taken: Sequence[Claim]) -> None:
         for claim in taken:

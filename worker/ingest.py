@@ -147,7 +147,7 @@ def _line_bytes(batch_id: UUID, seq: int, row: BadRow) -> int:
 
 
 def _move_on(connection: Connection, batch: Any, total: int, failing: _Failing, tokens: int, cost: int) -> None:
-    """The batch begins. Raises _Cancelled."""
+    """The batch begins, or waits for its customer, who paused it meanwhile. Raises _Cancelled."""
     output_file_id, error_file_id = files.add_results(connection, batch.account_id, batch.id)
     parameters = {
         "batch_id": batch.id,
@@ -196,7 +196,10 @@ _FAIL_ROWS = text("""
 """)
 
 _MOVE_ON = text("""
-    UPDATE batches SET state = 'in_progress', total = :total, failed = :failed, error_bytes = :error_bytes,
+    UPDATE batches SET state = CASE WHEN pause_requested_at IS NULL THEN 'in_progress' ELSE 'paused' END,
+        paused_reason = CASE WHEN pause_requested_at IS NOT NULL THEN 'requested' END,
+        paused_at = CASE WHEN pause_requested_at IS NOT NULL THEN clock_timestamp() END,
+        total = :total, failed = :failed, error_bytes = :error_bytes,
         period_start = :period_start, reserved_tokens = :tokens, reserved_cost = :cost,
         output_file_id = :output_file_id, error_file_id = :error_file_id, in_progress_at = clock_timestamp()
     WHERE id = :batch_id AND state = 'validating'
@@ -204,6 +207,6 @@ _MOVE_ON = text("""
 
 _FAIL = text("""
     UPDATE batches SET state = 'failed', errors = CAST(:errors AS jsonb), error_count = :count,
-        error_counts = CAST(:counts AS jsonb), ended_at = clock_timestamp()
+        error_counts = CAST(:counts AS jsonb), ended_at = clock_timestamp(), pause_requested_at = NULL
     WHERE id = :batch_id AND state = 'validating'
 """)

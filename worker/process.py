@@ -16,8 +16,9 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import queue, workers
+from common.queue_position import MAX_CLAIM_ROWS
 from common.settings import settings
-from worker import claims, closing, ingest, leases, model_list, retention, retrying, sums, sweep
+from worker import claims, closing, fairest, ingest, leases, model_list, retention, retrying, sums, sweep
 from worker.claims import ClaimKey
 from worker.generator import Generator
 from worker.leases import Renewed
@@ -25,9 +26,9 @@ from worker.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
-# A claim and its ticket cost the same for a few rows as for many; a small claim leaves the choice of what is next open.
-MAX_CLAIM_ROWS = 256
 CLAIMS_PER_CONCURRENCY = 2
+# Single jobs that a process may hold for those between its turns to be claimed, whether it has room or not.
+MAX_SINGLES_BETWEEN = 32
 RENEW_SECONDS = 5.0
 # How long a cancel or a stop may take to be heard.
 LOOK_SECONDS = 1.0
@@ -57,6 +58,8 @@ class WorkerProcess:
         self._blocked: set[str] = set()
         self.claim_rows = max(1, min(MAX_CLAIM_ROWS, concurrency // CLAIMS_PER_CONCURRENCY))
         self.generator = Generator(concurrency, name, self.claim_rows, self._recorded, _announce)
+        # By the last ticket.
+        self.rows_served = 0
         self._ended = threading.Event()
         self._reached_database_since: float | None = None
         # Reading a million rows would hold up the event loop, so inputs are read in processes of their own, forked from
@@ -138,9 +141,23 @@ class WorkerProcess:
         taken = claims.take(plan, self.claim_rows, self.name, self.generator.congested())
         if taken.blocked:
             self._blocked.add(plan)
-        self.generator.start(taken.claims)
+        self.rows_served = self.generator.start(taken.claims)
         if taken.more:
             queue.announce_work(plan)
+
+    def serve_singles(self) -> dict[str, int]:
+        """Claims single jobs while rows of batches fill the process: their callers may be waiting, and what is claimed
+        by turns may be others' for long. Few at a time, so that batches go on. Returns the rows by plan."""
+        served: dict[str, int] = {}
+        try:
+            for plan in fairest.plans_with_singles():
+                rows = min(self.claim_rows, MAX_SINGLES_BETWEEN - self.generator.singles())
+                if rows > 0:
+                    taken = claims.take(plan, rows, self.name, self.generator.congested(), singles=True)
+                    served[plan] = self.generator.start(taken.claims)
+        except SQLAlchemyError as error:
+            log.warning("single jobs were not looked for", extra={"error": str(error)})
+        return served
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         _tell_waiting(outcomes)

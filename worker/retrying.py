@@ -24,7 +24,7 @@ def retry(batch_id: UUID) -> None:
         if batch is None:
             return
         # Cancelled meanwhile: its rows stay as they ended.
-        wanted = batch.state == "in_progress"
+        wanted = batch.state in ("in_progress", "paused")
         seqs, error_bytes, counts = _take_back(connection, batch_id) if wanted else ([], 0, _NONE)
         _add_claims(connection, batch_id, batch.account_id, _ranges(seqs))
         parameters = {"batch_id": batch_id, "rows": len(seqs), "error_bytes": error_bytes} | counts

@@ -8,7 +8,7 @@ from common import pauses, queue
 from common.batch_input import INGEST_LOCK
 from common.database import owner_engine
 from common.plans import plans
-from worker import leases
+from worker import expiry, leases
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def run(trust_leases: bool = True) -> None:
             settle_spend_caps(connection)
             add_missing_tickets(connection)
             restart_ingests(connection)
-            expire_batches()
+            expiry.expire()
             restart_tasks(connection)
         # The end of the transaction gives the lock back; a rollback would cost the connection its prepared statements.
         connection.commit()
@@ -69,15 +69,6 @@ def restart_ingests(connection: Connection) -> None:
     if forgotten := queue.forgotten(queue.INGESTS_QUEUE, "ingest", validating):
         for batch_id in connection.execute(_UNREAD, {"ids": forgotten, "lock": INGEST_LOCK}).scalars():
             queue.enqueue_ingest(batch_id)
-
-
-def expire_batches() -> None:
-    """A batch whose completion window is over begins nothing more, and what finished is delivered. Committed before its
-    task is enqueued."""
-    with owner_engine().begin() as connection:
-        expired = connection.execute(_EXPIRE).scalars().all()
-    for batch_id in expired:
-        log.info("a batch's completion window is over", extra={"batch": str(batch_id)})
 
 
 def restart_tasks(connection: Connection) -> None:
@@ -172,18 +163,6 @@ _VALIDATING = text("""
 _UNREAD = text(
     "SELECT id FROM unnest(CAST(:ids AS uuid[])) AS b (id) WHERE pg_try_advisory_xact_lock(:lock, hashtext(id::text))"
 )
-
-# A batch without rows has nothing to close. Single jobs have no window.
-_EXPIRE = text("""
-    UPDATE batches SET expiring_at = clock_timestamp(), paused_reason = NULL,
-        state = CASE state WHEN 'validating' THEN 'expired' ELSE 'expiring' END,
-        ended_at = CASE state WHEN 'validating' THEN clock_timestamp() END
-    WHERE id IN (
-        SELECT id FROM batches
-        WHERE expires_at < clock_timestamp() AND state IN ('validating', 'in_progress', 'paused') AND NOT retrying
-        ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
-    ) RETURNING id
-""")
 
 _UNCLOSED = text("""
     SELECT id FROM batches WHERE (cursor < total OR returned > 0)

@@ -10,7 +10,7 @@ import pytest
 from tests import work
 from tests.databases import one
 from tests.work import take
-from worker import claims, ingest, leases
+from worker import claims, fairest, ingest, leases
 from worker.claims import Claim
 from worker.leases import Renewed
 from worker.outcomes import record
@@ -207,3 +207,20 @@ def test_jobs_of_a_congested_model_are_left_for_later_and_those_behind_them_are_
     left = claims.take("pro", 64, "worker A", {"slow"})
     assert (left.claims, left.more, left.blocked) == ([], False, True)
     assert {claim.batch_id for claim in work.all_claims()} == {waiting, hidden}
+
+
+def test_single_jobs_alone_are_claimed_where_only_they_are_wanted_and_in_the_order_of_their_accounts(
+    database: psycopg.Connection,
+) -> None:
+    ann, bob = work.caller(), work.caller()
+    for of in (ann, bob):
+        work.bulk(of, 40)
+    assert fairest.plans_with_singles() == []
+    # Bob has had more.
+    database.execute("UPDATE accounts SET virtual_time = 1000000 WHERE id = %s", [bob.account_id])
+    jobs = [work.single(of) for of in (bob, bob, ann)]
+    work.single(work.caller("team"))
+    assert set(fairest.plans_with_singles()) == {"pro", "team"}
+    taken = [claims.take("pro", 8, "worker A", singles=True).claims for _ in range(3)]
+    assert [rows_of(found) for found in taken] == [[(jobs[2], 0)], sorted((job, 0) for job in jobs[:2]), []]
+    assert fairest.plans_with_singles() == ["team"]

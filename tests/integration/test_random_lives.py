@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from common import batches, ids
+from common import batch_pauses, batches, ids
 from common.errors import Conflict, QuotaExceeded
 from common.keys import Caller
 from tests import work
@@ -17,7 +17,7 @@ from tests.databases import one
 from tests.exact import check_counters_are_sums
 from tests.integration.test_reservations import MODEL, cap, submit
 from tests.work import take
-from worker import closing, leases, retrying
+from worker import closing, expiry, leases, retrying
 from worker.claims import Claim
 from worker.outcomes import record
 
@@ -71,8 +71,8 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
     def cancel() -> None:
         batch_id = chance.choice(batch_ids)
         database.execute(
-            "UPDATE batches SET state = 'cancelling', cancelling_at = now(), paused_reason = NULL"
-            " WHERE id = %s AND state IN ('in_progress', 'paused')",
+            "UPDATE batches SET state = 'cancelling', cancelling_at = now(), paused_reason = NULL,"
+            " pause_requested_at = NULL WHERE id = %s AND state IN ('in_progress', 'paused')",
             [batch_id],
         )
         closing.close(batch_id)
@@ -97,7 +97,25 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
         except (Conflict, QuotaExceeded):
             return
 
-    acts: list[Callable[[], None]] = [make, claim, finish, die, crash_between, cancel, retry, change_cap]
+    def pause() -> None:
+        caller, batch_id = chosen()
+        verb = chance.choice([batch_pauses.pause, batch_pauses.resume])
+        with contextlib.suppress(Conflict):
+            verb(caller.account_id, ids.show("batch_", batch_id))
+
+    def expire() -> None:
+        database.execute(
+            "UPDATE batches SET expires_at = now() - interval '1 second' WHERE id = %s AND ended_at IS NULL"
+            " OR kind = 'single' AND ended_at IS NULL AND random() < 0.3",
+            [chance.choice(batch_ids)],
+        )
+        expiry.expire()
+        for (batch_id,) in database.execute("SELECT id FROM batches WHERE state = 'expiring'").fetchall():
+            closing.close(batch_id)
+
+    acts: list[Callable[[], None]] = [
+        make, claim, finish, die, crash_between, cancel, retry, change_cap, pause, pause, expire,
+    ]  # fmt: skip
     for _ in range(40):
         chance.choice([*acts, claim, finish])()
         check_counters_are_sums(database)

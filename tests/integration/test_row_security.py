@@ -261,7 +261,7 @@ def test_few_functions_are_all_the_web_does_with_the_owners_rights(owner: psycop
         "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc"
         " WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    names = ("find_api_key", "finished_beginning", "note_key_uses", "running_jobs")
+    names = ("find_api_key", "finished_beginning", "note_key_uses", "queue_position", "running_jobs")
     assert functions == [(name, ["search_path=public"], False) for name in names]
 
 
