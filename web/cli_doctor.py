@@ -33,7 +33,7 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
 
     Prints a line for whatever is off and exits with 1; with 0 when nothing is, and with 2 when it could not look.
     Everything is read in one snapshot, so that work in progress is no matter. Without --batch every row is read once,
-    which takes some ten seconds a million rows, and PostgreSQL keeps what is deleted meanwhile.
+    which takes about half a minute a million rows, and PostgreSQL keeps what is deleted meanwhile.
     """
     wanted = [_batch_id(shown) for shown in batch_ids]
     counted = found = 0
