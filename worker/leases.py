@@ -120,7 +120,7 @@ _RETURN_EXPIRED = text("""
     UPDATE claims SET state = 'returned', cost = 0, on_trial = false,
         deaths = deaths + (on_trial OR deaths < :suspect_deaths)::int
     WHERE id IN (
-        SELECT id FROM claims WHERE state = 'leased' AND lease_until < clock_timestamp()
+        SELECT id FROM claims WHERE state = 'leased' AND lease_until < now()
         ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
     ) RETURNING id, batch_id, first_seq, end_seq, pending, deaths
 """)

@@ -95,7 +95,7 @@ _DELETE_KEYS = text("""
 # The results of a CSV show the columns of its file, which so stays as long as they do.
 _EXPIRE_FILES = text("""
     UPDATE files SET deleted_at = clock_timestamp() WHERE id IN (
-        SELECT id FROM files f WHERE expires_at < clock_timestamp() AND deleted_at IS NULL
+        SELECT id FROM files f WHERE expires_at < now() AND deleted_at IS NULL
             AND NOT EXISTS (
                 SELECT 1 FROM batches b
                 WHERE b.input_file_id = f.id AND b.kind = 'csv' AND b.total > 0 AND b.purged_at IS NULL)
@@ -113,7 +113,7 @@ _FILES_TO_PURGE = text("""
 _FILES_PURGED = text("UPDATE files SET storage_key = NULL WHERE id = ANY(:ids)")
 
 _BATCHES_TO_PURGE = text("""
-    SELECT id, total FROM batches WHERE results_expire_at < clock_timestamp() AND purged_at IS NULL
+    SELECT id, total FROM batches WHERE results_expire_at < now() AND purged_at IS NULL
     ORDER BY results_expire_at LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
