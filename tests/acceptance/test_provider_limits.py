@@ -16,9 +16,9 @@ from local.stack import Stack
 from tests.customer import Customer
 from tests.waiting import wait_for
 
-SECONDS = float(os.environ.get("PROVIDER_LIMIT_SECONDS", "20"))
+SECONDS = float(os.environ.get("PROVIDER_LIMIT_SECONDS", "10"))
 REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE = 600, 300_000
-SETTLES_SECONDS = 20
+SETTLES_SECONDS = min(20.0, SECONDS)
 MODELS = f"""
 [models."*"]
 requests_per_minute = {REQUESTS_PER_MINUTE}
@@ -63,7 +63,7 @@ def test_three_workers_make_the_calls_that_a_provider_permits_and_settle_when_it
 ) -> None:
     provider = Watched(limited_stack)
     provider.set(rpm=REQUESTS_PER_MINUTE, tpm=TOKENS_PER_MINUTE, tokens=400, latency=0.5)
-    rows = int((SECONDS + 2 * SETTLES_SECONDS + 60) * REQUESTS_PER_MINUTE / 60)
+    rows = int((2 * SECONDS + SETTLES_SECONDS + 60) * REQUESTS_PER_MINUTE / 60)
     content = b"text\n" + b"".join(b"row %d\n" % number for number in range(rows))
     with Customer(limited_stack.base_url, limited_stack.env["API_KEY"]) as customer:
         customer.create_batch(content, model="sim", max_tokens="1000")

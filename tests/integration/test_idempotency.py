@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from werkzeug.test import TestResponse
 
-from common import accounts, idempotency, ids, keys, platform, storage
+from common import accounts, batch_pauses, idempotency, ids, keys, platform, storage
 from common.audit import COMMAND_LINE
 from common.database import whole_of_account
 from common.errors import KeyReused
@@ -257,6 +257,12 @@ def failed_batch(web: WebClient) -> str:
     return shown
 
 
+def paused_batch(web: WebClient) -> str:
+    shown = running_batch(web)
+    batch_pauses.pause(web.caller.account_id, shown)
+    return shown
+
+
 def another_key(web: WebClient) -> str:
     return keys.issue(COMMAND_LINE, web.caller.account_id, "another", ("jobs",)).key.shown_id
 
@@ -294,6 +300,8 @@ POSTS: dict[str, tuple[Callable[[WebClient], str], Callable[[], dict[str, Any]]]
     "/batches/estimate of a CSV": (nothing, lambda: {"data": csv()}),
     "/batches/<batch_id>": (priced_batch, lambda: {"json": {"max_cost": "1"}}),
     "/batches/<batch_id>/cancel": (running_batch, dict),
+    "/batches/<batch_id>/pause": (running_batch, dict),
+    "/batches/<batch_id>/resume": (paused_batch, dict),
     "/batches/<batch_id>/retry": (failed_batch, dict),
     "/api_keys": (nothing, lambda: {"json": NEW_KEY}),
     "/api_keys/<key_id>/rotate": (another_key, lambda: {"json": {}}),
