@@ -107,7 +107,7 @@ def test_a_model_goes_out_under_its_upstream_name_and_is_priced_by_the_file(mode
     assert outcome.price == Price(1_000_000_000, 1_000_000_000, 2_000_000_000)
 
 
-@pytest.mark.parametrize("fault", ["500", "quota", "drop", "429"])
+@pytest.mark.parametrize("fault", ["500", "quota", "drop", "429-retry-10ms"])
 def test_what_a_provider_does_not_serve_its_fallback_does_and_the_receipt_names_what_ran(
     models_file: ModelsFile, fault: str
 ) -> None:
