@@ -182,8 +182,10 @@ class Lane:
             return
         was_closed = self._breaker.closed
         opens = self._breaker.refused if verdict == "refuses" else self._breaker.failed
-        if opens(place.began, now) and was_closed:
-            log.error("a provider fails: only probes are sent until one succeeds", extra={"lane": self._name})
+        if opens(place.began, now):
+            if was_closed:
+                log.error("a provider fails: only probes are sent until one succeeds", extra={"lane": self._name})
+            # Also where a probe failed: others may have come meanwhile to be the next.
             self._send_elsewhere()
 
     def _send_elsewhere(self) -> None:

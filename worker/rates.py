@@ -95,9 +95,13 @@ class Rates:
             self._share.told(told)
         self._flush()
 
+    @property
+    def in_use(self) -> bool:
+        return self._in_flight > 0
+
     def keep_alive(self) -> None:
         """Calls in flight are counted as long as their process is heard of."""
-        if self._in_flight > 0 and time.monotonic() - self._settled_at > HEARTBEAT_SECONDS:
+        if self.in_use and time.monotonic() - self._settled_at > HEARTBEAT_SECONDS:
             self._flush()
 
     def _flush(self) -> None:

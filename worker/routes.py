@@ -14,6 +14,7 @@ from worker.window import Window
 
 # So many times fewer calls may begin for single jobs while those for rows of batches are as many as may be.
 SINGLES_PART = 32
+MAX_ROUTES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,16 @@ class Routes:
         if found is None:
             chain = chain_of(model) or [(model, ModelSpec(name=model))]
             found = [self._route(name, spec) for name, spec in chain]
-            # Models are named by customers: whoever names a million is not remembered for ever.
-            if len(self._routes) >= 10_000:
-                self._routes.clear()
+            if len(self._routes) >= MAX_ROUTES:
+                self._forget()
             self._routes[model] = found
         return found
+
+    def _forget(self) -> None:
+        """Models are named by customers: whoever names a million is not remembered for ever."""
+        self._routes.clear()
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting}
+        self._rates = [rates for rates in self._rates if rates.in_use]
 
     def congested(self, calls: int) -> set[str]:
         """The models of which so many calls wait for their provider: claiming more of them would take the place of

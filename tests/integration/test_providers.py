@@ -13,6 +13,7 @@ from common import ids, json_text, queue
 from common.money import Price
 from tests.process_settings import process_settings
 from tests.provider_process import Provider, running_provider
+from worker import routes
 from worker.calls import Caller, Progress
 from worker.claims import Claim, ClaimedJob
 from worker.outcomes import Outcome
@@ -227,3 +228,16 @@ def test_single_jobs_go_before_the_rows_that_wait_in_the_same_lane(models_file: 
         return took
 
     assert with_caller(behind, concurrency=4) < 2
+
+
+def test_models_that_customers_make_up_are_not_remembered_for_ever(
+    models_file: ModelsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models_file("500")
+    monkeypatch.setattr(routes, "MAX_ROUTES", 20)
+
+    async def many(caller: Caller) -> tuple[int, set[str]]:
+        found = [await all_of(caller, claim_of(f"made-up-{number}", 1)) for number in range(50)]
+        return len(caller.routes._lanes), {kind for outcomes in found for kind in kinds(outcomes)}
+
+    assert with_caller(many) == (10, {"succeeded"})
