@@ -48,10 +48,10 @@ class Routes:
         provider, which says so."""
         found = self._routes.get(model)
         if found is None:
-            chain = chain_of(model) or [(model, ModelSpec(name=model))]
-            found = [self._route(name, spec) for name, spec in chain]
             if len(self._routes) >= MAX_ROUTES:
                 self._forget()
+            chain = chain_of(model) or [(model, ModelSpec(name=model))]
+            found = [self._route(name, spec) for name, spec in chain]
             self._routes[model] = found
         return found
 
