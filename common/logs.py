@@ -49,9 +49,9 @@ class LineHandler(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Whatever goes wrong in logging must not end the work that is logged: as the handlers of the library do.
         try:
             os.write(self._descriptor, (self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        # Whatever goes wrong in logging must not end the work that is logged: as the handlers of the library do.
         except Exception:
             self.handleError(record)
 

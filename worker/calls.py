@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from common.prices import price_of
@@ -53,31 +53,32 @@ class Failure:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a job has come; `attempts_here` and `began_here` are those of the route that it is on."""
+    """How far a job has come; `began` is its first attempt on the monotonic clock, and `route` the one of its last."""
 
     attempts: int = 0
     calling: bool = False
     started_at: datetime | None = None
-    attempts_here: int = 0
-    began_here: float = 0.0
+    began: float = 0.0
     route: Route | None = None
-
-    def begin_route(self) -> None:
-        self.attempts_here = 0
+    _attempts_by_model: dict[str, int] = field(default_factory=dict)
 
     def begin_attempt(self, route: Route) -> None:
+        if not self.attempts:
+            self.started_at = datetime.now(UTC)
+            self.began = time.monotonic()
         self.attempts += 1
         self.calling = True
-        self.started_at = self.started_at or datetime.now(UTC)
-        if not self.attempts_here:
-            self.began_here = time.monotonic()
-        self.attempts_here += 1
         self.route = route
+        self._attempts_by_model[route.model] = self.attempts_on(route) + 1
 
-    def is_exhausted(self) -> bool:
-        """Whether a job that its provider failed has had its attempts, over a time in which an outage may pass."""
-        lasted = time.monotonic() - self.began_here
-        return self.attempts_here >= settings().call_attempts and lasted >= settings().outage_seconds
+    def attempts_on(self, route: Route) -> int:
+        return self._attempts_by_model.get(route.model, 0)
+
+    def is_exhausted(self, route: Route) -> bool:
+        """Whether a job that this provider failed has had its attempts there, and has lasted longer than an outage
+        may."""
+        lasted = time.monotonic() - self.began
+        return self.attempts_on(route) >= settings().call_attempts and lasted >= settings().outage_seconds
 
 
 class Caller:
@@ -124,13 +125,12 @@ class Caller:
                 return self._succeeded(claim, job, result, progress, route)
             if not result.retried:
                 return self._failed(claim, job, result, progress, route)
-            if progress.is_exhausted():
+            if progress.is_exhausted(route):
                 routes = routes[routes.index(route) + 1 :]
                 if not routes:
                     return self._failed(claim, job, result, progress, route)
-                progress.begin_route()
                 continue
-            await asyncio.sleep(_pause(progress.attempts_here, result.retry_after))
+            await asyncio.sleep(_pause(progress.attempts_on(route), result.retry_after))
 
     async def _attempt(
         self, claim: Claim, job: ClaimedJob, asked: str, progress: Progress, route: Route, *, movable: bool

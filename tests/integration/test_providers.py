@@ -35,6 +35,13 @@ prices = {{ prompt = "1", completion = "2" }}
 upstream = "sim-tokens-7"
 prices = {{ prompt = "10", completion = "20" }}
 
+[models.failing]
+upstream = "sim-500"
+fallbacks = ["shaky"]
+
+[models.shaky]
+upstream = "sim-500-first-2"
+
 [models.limited]
 requests_per_minute = 600
 
@@ -118,6 +125,15 @@ def test_what_a_provider_does_not_serve_its_fallback_does_and_the_receipt_names_
     assert kinds(outcomes) == {"succeeded"}
     assert {(outcome.provider, outcome.model) for outcome in outcomes} == {("127.0.0.1", "other")}
     assert {outcome.price for outcome in outcomes} == {Price(10_000_000_000, 10_000_000_000, 20_000_000_000)}
+
+
+def test_a_fallback_gets_all_the_attempts_that_a_job_may_have_whatever_its_model_used_up(
+    models_file: ModelsFile,
+) -> None:
+    models_file("500")
+    outcomes = run(5, "failing")
+    assert {(outcome.kind, outcome.model) for outcome in outcomes} == {("succeeded", "shaky")}
+    assert min(outcome.attempts for outcome in outcomes) > 3
 
 
 def test_a_request_that_is_wrong_is_its_own_failure_and_goes_to_no_fallback(models_file: ModelsFile) -> None:
