@@ -197,6 +197,9 @@ def list_results(batch_id: str) -> Response:
     if batch.results_gone:
         raise NotFound(batches.ROWS_DELETED, param="batch_id")
     if query.format is not None:
+        if of_pages := query.model_fields_set - {"format"}:
+            name = min(of_pages)
+            raise InvalidRequest(f"A download has every row: leave out {name}, or format for a page.", param=name)
         return downloads.response(caller().account_id, batch, query.format)
     seq = -1 if query.after is None else results.parse_row_id(batch.id, query.after)
     rows = results.list_page(caller().account_id, batch.id, query.custom_id, query.status, seq, query.limit + 1)

@@ -31,8 +31,9 @@ EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "3")
 SECONDS = 60 * 60
 CHAT = "/v1/chat/completions"
 # Where a request that the document allows may mean nothing all the same: ranges that end before they begin, moments
-# that are over, limits and plans by their names, and pages that no answer has named.
+# that are over, limits and plans by their names, pages that no answer has named, and pages of a download.
 BEYOND_SCHEMAS = (
+    "/v1/batches/{batch_id}/results",
     "/v1/usage",
     "/v1/api_keys",
     "/v1/api_keys/{key_id}/rotate",

@@ -233,6 +233,16 @@ def test_a_batch_that_failed_has_no_rows_to_download(bad_batches: dict[str, dict
         assert len(response.text.splitlines()) == (1 if form == "csv" else 0), name
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize(("name", "value"), [("status", "failed"), ("custom_id", "a"), ("after", "x"), ("limit", "1")])
+def test_a_download_of_every_row_takes_nothing_of_pages(
+    bad_batches: dict[str, dict[str, Any]], form: str, name: str, value: str
+) -> None:
+    batch = next(iter(bad_batches.values()))
+    refused = batch["customer"].get(f"/v1/batches/{batch['id']}/results", format=form, **{name: value})
+    assert refusal(refused, 400)["param"] == name
+
+
 def test_a_row_of_too_many_characters_is_named_and_ends_the_reading(customer: Customer) -> None:
     content = b"text,more\na,b\n" + b'"' + b"x" * (4 * 2**20) + b'",c\nd\n'
     batch = customer.ended_batch(customer.create_batch(content)["id"])
