@@ -7,7 +7,7 @@ from uuid import UUID
 
 from common.errors import InvalidRequest
 
-Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_", "audit_"]
+Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_", "audit_", "we_", "dlv_"]
 
 
 def new_id() -> UUID:

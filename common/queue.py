@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 TASKS_QUEUE = "tasks"
 # Of their own: an input takes minutes to read, and what is stopped or retried must not wait behind many of them.
 INGESTS_QUEUE = "ingests"
+# Of deliverers alone: a ticket there means "deliveries are due" and names none.
+DELIVERIES_QUEUE = "deliveries"
 BELL_CHANNEL = "batchyard:bell"
 MAX_TICKETS_PER_PLAN = 8
 TICKET_SECONDS = 60
@@ -153,6 +155,21 @@ def _enqueue_task(on: str, name: str, batch_id: UUID) -> None:
     _or_leave_it_to_the_sweep(name, enqueue)
 
 
+def announce_deliveries() -> None:
+    """Puts a ticket on the deliverers' queue unless enough are waiting, after the commit that makes something due.
+    As with announce_work, skipping and failing are safe."""
+    after_commit(_add_delivery_ticket)
+
+
+def _add_delivery_ticket() -> None:
+    def add() -> None:
+        tickets = queue(DELIVERIES_QUEUE)
+        if redis().llen(tickets.key) < MAX_TICKETS_PER_PLAN:
+            _enqueue(tickets, "worker.delivery_tasks.serve", DELIVERIES_QUEUE)
+
+    _or_leave_it_to_the_sweep(DELIVERIES_QUEUE, add)
+
+
 def _asked_key(task: str, batch_id: UUID) -> str:
     return f"batchyard:asked:{task}:{batch_id.hex}"
 
@@ -231,7 +248,7 @@ def batches_waiting(name: str) -> set[UUID]:
 
 def waiting() -> dict[str, int]:
     """How much each queue holds: the tickets of each plan, and tasks. Raises RedisError."""
-    names = [*plan_queues(), INGESTS_QUEUE, TASKS_QUEUE]
+    names = [*plan_queues(), INGESTS_QUEUE, TASKS_QUEUE, DELIVERIES_QUEUE]
     with redis().pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.llen(queue(name).key)

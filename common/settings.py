@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     outage_seconds: float = Field(default=120, ge=0)
     worker_concurrency: int = Field(default=256, ge=1, le=4096)
 
+    webhook_allowed_hosts: str | None = None
+    webhook_ports: str = "443,8443"
+    delivery_concurrency: int = Field(default=256, ge=1, le=4096)
+
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -62,6 +66,13 @@ class Settings(BaseSettings):
     @classmethod
     def _is_storage(cls, value: str) -> str:
         return _with_scheme(value, "file:///", "s3://")
+
+    @field_validator("webhook_ports")
+    @classmethod
+    def _is_ports(cls, value: str) -> str:
+        if not all(port.strip().isdecimal() and 0 < int(port) < 65_536 for port in value.split(",")):
+            raise ValueError("must be port numbers between commas")
+        return value
 
     @field_validator("provider_url")
     @classmethod

@@ -29,8 +29,10 @@ ROWS: dict[str, LiteralString] = {
     "events": "INSERT INTO events (id, account_id, type, data) VALUES (gen_random_uuid(), {account}, 'x', '{{}}')",
     "webhook_endpoints": "INSERT INTO webhook_endpoints (id, account_id, url, event_types, secret)"
     " VALUES (gen_random_uuid(), {account}, 'https://example.org', '{{x}}', 'secret')",
-    "deliveries": "INSERT INTO deliveries (id, account_id, event_id, url, next_attempt_at)"
-    " SELECT gen_random_uuid(), account_id, id, 'https://example.org', now() FROM events WHERE account_id = {account}",
+    "webhook_secrets": "INSERT INTO webhook_secrets (account_id, secret) VALUES ({account}, 'secret')",
+    "deliveries": "INSERT INTO deliveries (id, account_id, event_id, endpoint_id, next_attempt_at)"
+    " SELECT gen_random_uuid(), v.account_id, v.id, e.id, now() FROM events v"
+    " JOIN webhook_endpoints e ON e.account_id = v.account_id WHERE v.account_id = {account}",
     "attempts": "INSERT INTO attempts (delivery_id, number, account_id, started_at, milliseconds)"
     " SELECT id, 1, account_id, now(), 1 FROM deliveries WHERE account_id = {account}",
     "audit_log": "INSERT INTO audit_log (id, account_id, actor, action)"
