@@ -11,6 +11,7 @@ import pytest
 from local.process import ROOT
 from local.stack import Stack
 from tests.customer import Customer
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 
 ROWS = 3_000
@@ -19,9 +20,7 @@ LONGEST_SECONDS = 90
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("stack")
-    settings = {"WORKER_CONCURRENCY": "64"}
-    with Stack(home, extra_env=settings, workers=2, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=64) as stack:
         yield stack
 
 
