@@ -1,5 +1,7 @@
 """What the tests run against: real services and real processes, started once a session and only when asked for."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from common import accounts, keys, queue
 from local.stack import Stack
@@ -22,6 +25,18 @@ MAX_UPLOAD_BYTES = 16 * MIB
 STALL_SECONDS = 5
 
 NewCustomer = Callable[..., Customer]
+
+# Databases are folders of a thousand small files, which a disk copies in four times the time that memory takes.
+MEMORY = Path("/dev/shm")
+ENOUGH_MEMORY = 4 * 2**30
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ENOUGH_MEMORY:
+    # Where pytest makes the folders of tests.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# A property is right or wrong; how long an example takes on a busy machine says nothing about it. The examples are the
+# same each time, so that what breaks the suite is what was changed; RANDOM_EXAMPLES=1 looks for others.
+hypothesis_settings.register_profile("suite", deadline=None, derandomize="RANDOM_EXAMPLES" not in os.environ)
+hypothesis_settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

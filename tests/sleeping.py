@@ -1,4 +1,4 @@
-"""A worker that is put to sleep, so that what waits for it can be looked at."""
+"""Workers that are put to sleep, so that what waits for them can be looked at."""
 
 import signal
 from collections.abc import Iterator
@@ -8,11 +8,13 @@ from local.stack import Stack
 
 
 @contextmanager
-def worker_asleep(stack: Stack) -> Iterator[None]:
+def workers_asleep(stack: Stack) -> Iterator[None]:
     """Meanwhile no job is claimed and no input read. A lease is far longer than what a test does here."""
-    worker = stack.processes["worker-1"]
-    worker.send(signal.SIGSTOP)
+    workers = [process for name, process in stack.processes.items() if name.startswith("worker-")]
+    for worker in workers:
+        worker.send(signal.SIGSTOP)
     try:
         yield
     finally:
-        worker.send(signal.SIGCONT)
+        for worker in workers:
+            worker.send(signal.SIGCONT)

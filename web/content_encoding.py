@@ -19,7 +19,7 @@ class Readable(Protocol):
 
 def decoder(encoding: str | None) -> Callable[[Readable], Readable] | None:
     """What unpacks bodies of this Content-Encoding; None for a plain body. Raises Unsupported."""
-    match (encoding or "").strip().lower():
+    match (encoding or "").strip(" \t").lower():
         case "" | "identity":
             return None
         case "gzip" | "x-gzip":

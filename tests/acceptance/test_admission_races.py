@@ -25,7 +25,7 @@ from tests.process_settings import process_settings
 SUBMISSIONS = 1_000
 FIT = 100
 LIMITS = ("tokens_per_month", "max_queued_tokens", "hard_cap")
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))
 CONNECTIONS = 250
 BODY = {"model": "sim", "prompt": "Hi", "max_tokens": 100}
 

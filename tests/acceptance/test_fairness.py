@@ -12,6 +12,7 @@ from local.stack import Stack
 from tests.customer import Customer
 from tests.databases import one
 from tests.process_settings import process_settings
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 
 CONCURRENCY = 16
@@ -29,9 +30,7 @@ NewCustomer = Callable[[str], Customer]
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
-    home = tmp_path_factory.mktemp("stack")
-    with Stack(home, extra_env=settings, workers=1, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 

@@ -15,6 +15,7 @@ from local.process import Process
 from local.stack import Stack
 from tests.customer import Customer, batch_uuid
 from tests.databases import one
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 
 ROWS = 100_000
@@ -44,7 +45,7 @@ def input_file() -> bytes:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack"), workers=0, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), workers=0) as stack:
         yield stack
 
 

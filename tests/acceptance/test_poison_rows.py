@@ -11,14 +11,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from common import invariants, queue, work_invariants
+from common import invariants, work_invariants
 from local.process import ROOT
 from local.stack import Stack
 from tests.customer import Customer, batch_uuid
 from tests.databases import one
+from tests.dead_workers import end_their_leases
 from tests.process_settings import process_settings
+from tests.stacks import own_stack
 from tests.waiting import wait_for
-from worker import leases, suspects
+from worker import suspects
 
 POISONED = 123
 ROWS = 201
@@ -28,9 +30,7 @@ MOST_DEATHS = 2 * suspects.MAX_DEATHS
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("stack")
-    settings = {"WORKER_CONCURRENCY": "512"}
-    with Stack(home, extra_env=settings, workers=0, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=512) as stack:
         yield stack
 
 
@@ -66,13 +66,6 @@ def run_until_it_dies_or_all_is_done(
         worker.wait()
 
 
-def end_the_leases_of_the_dead(database: psycopg.Connection) -> None:
-    """As a sweep does after their time, which would be long for a test."""
-    database.execute("UPDATE claims SET lease_until = now() - interval '1 second' WHERE state = 'leased'")
-    for plan in leases.give_back_expired():
-        queue.announce_work(plan)
-
-
 def test_a_row_that_ends_its_workers_fails_alone_and_named_so(stack: Stack, log: Path) -> None:
     content = "name\n" + "".join(f"{'poison' if row == POISONED else 'good'} {row}\n" for row in range(ROWS))
     deaths = 0
@@ -89,7 +82,7 @@ def test_a_row_that_ends_its_workers_fails_alone_and_named_so(stack: Stack, log:
             assert status == -signal.SIGKILL
             deaths += 1
             assert deaths <= MOST_DEATHS
-            end_the_leases_of_the_dead(database)
+            end_their_leases(stack)
 
         assert deaths >= suspects.MAX_DEATHS
         assert (shown["counts"]["succeeded"], shown["counts"]["failed"]) == (ROWS - 1, 1)

@@ -14,6 +14,7 @@ import pytest
 
 from local.stack import Stack
 from tests.customer import Customer
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 
 SECONDS = float(os.environ.get("PROVIDER_LIMIT_SECONDS", "10"))
@@ -31,8 +32,7 @@ def limited_stack(tmp_path: Path) -> Iterator[Stack]:
     """Three workers, and a file that knows the provider's limits."""
     models = tmp_path / "models.toml"
     models.write_text(MODELS)
-    settings = {"MODELS_FILE": str(models)}
-    with Stack(tmp_path / "home", extra_env=settings, workers=3, durable=False, keep=False) as running:
+    with own_stack(tmp_path / "home", workers=3, MODELS_FILE=models) as running:
         yield running
 
 

@@ -1,12 +1,16 @@
-"""How soon work goes on after a death: from the event to the next call, by the provider's count."""
+"""How soon work goes on after a death, from the event to the next call by the provider's count; and nothing else of an
+emptied Redis stays away."""
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis
 
 from local.stack import Stack
+from tests.sleeping import workers_asleep
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 from tests.watcher import LONGEST_SECONDS, Watcher, completed, kill, part_done
 
@@ -20,8 +24,7 @@ IN_HAND_ROWS = 4 * CONCURRENCY
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack")
-    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
-    with Stack(home, extra_env=settings, workers=2, durable=False, keep=False) as stack:
+    with own_stack(home, workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 
@@ -54,6 +57,33 @@ def test_in_an_emptied_redis_a_new_job_starts_within_seconds(stack: Stack, custo
     job = customer.submit({"model": "sim", "prompt": "Hello"})
     customer.ended_job(job["id"])
     assert time.monotonic() - emptied < AFTER_AN_EMPTIED_REDIS_SECONDS
+
+
+def test_of_an_emptied_redis_every_task_comes_again_and_the_workers_are_shown_again(
+    stack: Stack, customer: Watcher
+) -> None:
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        wait_for(lambda: connection.scard("rq:workers"), lambda workers: workers == 2)
+        with workers_asleep(stack):
+            jobs = [customer.submit({"model": "sim", "prompt": "Hello"}) for _ in range(3)]
+            batches = [customer.create_batch(b"text\na\nb\n") for _ in range(2)]
+            connection.flushdb()
+        assert all(customer.ended_job(job["id"])["status"] == "completed" for job in jobs)
+        assert all(customer.ended_batch(batch["id"])["counts"]["succeeded"] == 2 for batch in batches)
+        names = wait_for(lambda: connection.smembers("rq:workers"), lambda found: len(found) == 2)
+        shown = [wait_for(partial(connection.hgetall, name), lambda found: b"birth" in found) for name in names]
+        assert all(worker[b"hostname"] for worker in shown)
+        alive = {str(stack.processes[name].pid).encode() for name in ("worker-1", "worker-2")}
+        assert {worker[b"pid"] for worker in shown} == alive
+
+
+def test_the_tickets_of_finished_work_leave_nothing_behind_in_redis(stack: Stack, customer: Watcher) -> None:
+    for _ in range(20):
+        job = customer.submit({"model": "sim", "prompt": "Hello"})
+        assert customer.ended_job(job["id"])["status"] == "completed"
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
+        kept = wait_for(lambda: [*connection.scan_iter("rq:job:*")], lambda found: not found)
+        assert [*connection.scan_iter("rq:queue:*:intermediate")] == kept == []
 
 
 def test_rows_of_a_killed_worker_are_called_again_within_its_lease_and_a_sweep(stack: Stack, customer: Watcher) -> None:

@@ -12,6 +12,7 @@ import pytest
 from local.stack import Stack
 from tests.customer import Customer, answer
 from tests.databases import one
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 
 CONCURRENCY = 20
@@ -25,9 +26,7 @@ LONGEST_SECONDS = 60
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two worker processes."""
-    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
-    home = tmp_path_factory.mktemp("stack")
-    with Stack(home, extra_env=settings, workers=2, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 

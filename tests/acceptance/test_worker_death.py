@@ -13,6 +13,8 @@ import redis
 from local.process import Process
 from local.stack import Stack
 from tests.databases import one
+from tests.dead_workers import end_their_leases
+from tests.stacks import own_stack
 from tests.waiting import wait_for
 from tests.watcher import LONGEST_SECONDS, ROWS, Watcher, completed, kill, part_done
 
@@ -22,9 +24,7 @@ CONCURRENCY = 33
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("stack")
-    settings = {"WORKER_CONCURRENCY": str(CONCURRENCY)}
-    with Stack(home, extra_env=settings, workers=0, durable=False, keep=False) as stack:
+    with own_stack(tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 
@@ -203,6 +203,7 @@ def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_
     second = stack.start_worker()
     customer.wait_for(batch_id, lambda batch: batch["counts"]["failed"] == 0 and batch["counts"]["pending"] < failed)
     kill(second)
+    end_their_leases(stack)
     assert customer.batch(batch_id)["counts"]["pending"] > 0, "nothing was left to do: the test shows nothing"
 
     stack.start_worker()
@@ -233,6 +234,7 @@ def test_a_batch_whose_time_is_over_delivers_what_finished_though_its_worker_die
     customer.wait_for(batch_id, part_done)
     customer.query("UPDATE batches SET expires_at = now() WHERE id = %(batch_id)s RETURNING id", batch_id)
     kill(worker)
+    end_their_leases(stack)
     stack.start_worker()
     counts = customer.wait_for(batch_id, lambda batch: batch["status"] == "expired")["counts"]
     assert counts["succeeded"] + counts["expired"] == ROWS

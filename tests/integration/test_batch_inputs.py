@@ -24,7 +24,7 @@ from tests.batch_files import (
 from tests.conftest import NewCustomer
 from tests.customer import OF_A_FILE, Customer, answer, batch_uuid, refusal
 from tests.databases import one
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 
 HARMLESS: dict[str, tuple[bytes, int]] = {
     "no line end at the end": (GOOD + b"\n" + LATER, 2),
@@ -102,7 +102,7 @@ def test_two_batches_made_at_once_of_one_file_are_both_right(customer: Customer)
 
 def test_an_input_deleted_while_it_waits_to_be_read_is_read_all_the_same(stack: Stack, customer: Customer) -> None:
     file_id = customer.file_id(GOOD + b"\n" + LATER)
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         batch = customer.run_file(file_id)
         answer(customer.http.delete(f"/v1/files/{file_id}"))
         refusal(customer.get(f"/v1/files/{file_id}/content"), 404)
@@ -116,7 +116,7 @@ def test_an_input_that_storage_has_lost_fails_its_batch(
     stack: Stack, customer: Customer, stack_database: psycopg.Connection, on_error: str
 ) -> None:
     file_id = customer.file_id(GOOD)
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         batch = customer.run_file(file_id, on_error=on_error)
         (key,) = one(stack_database, "SELECT storage_key FROM files WHERE id = %s", UUID(file_id.removeprefix("file-")))
         (Path(urlsplit(stack.env["STORAGE_URL"]).path) / str(key)).unlink()

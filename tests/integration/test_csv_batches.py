@@ -15,7 +15,7 @@ from common.csv_results import RESULT_COLUMNS
 from local.stack import Stack
 from tests.conftest import NewCustomer
 from tests.customer import Customer, answer, batch_uuid, refusal
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 from tests.waiting import wait_for
 
 OURS = list(RESULT_COLUMNS)
@@ -256,7 +256,7 @@ def test_a_running_batch_tells_how_far_it_is_and_cancelling_ends_every_row_once(
 def test_a_batch_cancelled_before_it_was_read_ends_at_once_without_rows(
     stack: Stack, customer: Customer, stack_database: psycopg.Connection
 ) -> None:
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         batch_id = customer.create_batch(b"text\na\nb\n")["id"]
         assert customer.batch(batch_id)["status"] == "validating"
         error = refusal(customer.get(f"/v1/batches/{batch_id}/results"), 409)

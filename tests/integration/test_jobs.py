@@ -13,7 +13,7 @@ import pytest
 from local.stack import Stack
 from tests.conftest import NewCustomer
 from tests.customer import Customer, answer, refusal
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 from tests.waiting import wait_for
 
 # Of the models sim*, in local/prices.toml: dollars for a million tokens.
@@ -253,7 +253,7 @@ def test_a_queued_job_is_listed_as_queued_and_cancelled_at_once(
     stack: Stack, new_customer: NewCustomer, stack_database: psycopg.Connection
 ) -> None:
     customer = new_customer()
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         job = customer.submit({"model": "sim", "prompt": "Never run"})
         assert job["status"] == "queued"
         assert ids_over_pages(customer, limit=10, status="queued") == [job["id"]]

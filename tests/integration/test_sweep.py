@@ -13,7 +13,7 @@ from tests import work
 from tests.conftest import NewCustomer
 from tests.customer import batch_uuid
 from tests.databases import one
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 from tests.work import take
 from worker import claims, closing, ingest, sweep
 from worker.outcomes import record
@@ -194,7 +194,7 @@ def test_a_stack_whose_redis_is_emptied_loses_no_work(
     stack: Stack, new_customer: NewCustomer, stack_database: psycopg.Connection
 ) -> None:
     customer = new_customer("free")
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         job = customer.submit({"model": "sim", "prompt": "Hello"})
         batch = customer.create_batch(b"text\na\nb\n")
         with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:

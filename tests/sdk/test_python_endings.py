@@ -24,7 +24,7 @@ from tests.sdk.work import (
     upload,
     with_completed,
 )
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 from tests.waiting import wait_for
 
 FINISHED, STOPPED = 5, 20
@@ -126,7 +126,7 @@ def test_cancelling_again_is_a_conflict_that_the_client_does_not_repeat(sdk: Ope
 
 
 def test_a_batch_that_is_not_read_yet_is_cancelled_at_once(stack: Stack, sdk: OpenAI) -> None:
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         batch = submit(sdk, ["sim"])
         assert sdk.batches.retrieve(batch.id).status == "validating"
         sdk.batches.cancel(batch.id)

@@ -18,7 +18,7 @@ from openai import (
 from local.stack import Stack
 from tests.sdk.conftest import NewSdk
 from tests.sdk.work import CHAT, custom_ids, ended, jsonl, lines, request, requests, submit, upload
-from tests.sleeping import worker_asleep
+from tests.sleeping import workers_asleep
 
 UNKNOWN_BATCH = "batch_" + "0" * 32
 
@@ -115,7 +115,7 @@ def test_the_address_may_leave_out_the_version(sdk: OpenAI, new_sdk: NewSdk) -> 
 
 
 def test_a_batch_outlives_its_input_file(stack: Stack, sdk: OpenAI) -> None:
-    with worker_asleep(stack):
+    with workers_asleep(stack):
         batch = submit(sdk, ["sim"] * 20)
         assert sdk.files.delete(batch.input_file_id).deleted is True
     finished = ended(sdk, batch)
