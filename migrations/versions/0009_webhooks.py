@@ -162,6 +162,8 @@ $$;
 
 # An event is written by the transaction that makes it true: the database sees to that, whoever changes the state.
 EVENTS = """
+CREATE INDEX events_of_batch ON events (batch_id, id) WHERE batch_id IS NOT NULL;
+
 -- Writes an event with a delivery for each enabled endpoint that wants it, and for `own_url`, which a job or batch
 -- names, where `own_wants` says so. An event with `heard` is written only where somebody asked to hear of it: there may
 -- be millions. `batchyard.deliveries` then tells the rest of the transaction that something is to be delivered.

@@ -3,6 +3,7 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -66,6 +67,7 @@ def test_a_url_has_one_endpoint_signed_with_the_account_s_secret(web: WebClient,
     web.post("/v1/batches", json=INLINE | {"webhook_url": URL})
     assert endpoints(database) == [(web.caller.account_id, URL, "submission", "enabled")]
     (sealed,) = one(database, "SELECT secret FROM webhook_secrets")
+    assert isinstance(sealed, bytes)
     assert webhook_secrets.unseal(sealed).startswith("whsec_")
     web.post("/v1/jobs", json=SHORT | {"webhook_url": URL + "2"})
     assert [url for _, url, *_ in endpoints(database)] == [URL, URL + "2"]
@@ -131,6 +133,7 @@ def test_a_disabled_url_cannot_be_named(web: WebClient, database: psycopg.Connec
     disable = "UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = %s, disabled_at = now()"
     database.execute(disable, [reason])
     (endpoint_id,) = one(database, "SELECT id FROM webhook_endpoints")
+    assert isinstance(endpoint_id, UUID)
     for answer in (
         web.post("/v1/jobs", json=SHORT | {"webhook_url": URL}),
         web.post("/v1/batches", json=INLINE | {"webhook_url": URL}),
