@@ -11,14 +11,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import files, ids, json_text, queue, quotas, results, webhook_endpoints
+from common import files, ids, json_text, queue, quotas, results, submission_webhooks
 from common.batch_input import CsvInput
 from common.database import as_account
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import exposure
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 
 DEFAULT_WINDOW = "24h"
 MAX_WINDOW = timedelta(days=7)
@@ -155,7 +155,7 @@ def create_from_csv(
     webhook: Webhook | None = None,
 ) -> UUID:
     """Stores a CSV of prompts and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it
-    read. Raises TooLarge, and as webhook_endpoints.for_url."""
+    read. Raises TooLarge, and as submission_webhooks.for_url."""
     options = Options(
         "csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json(), max_cost=max_cost, webhook=webhook
     )
@@ -183,12 +183,12 @@ def _create_with_file(caller: Caller, options: Options, filename: str, content: 
 
 def _make_endpoint(caller: Caller, options: Options) -> None:
     if options.webhook is not None:
-        webhook_endpoints.for_url(caller.account_id, options.webhook.url)
+        submission_webhooks.for_url(caller.account_id, options.webhook.url)
 
 
 def create(caller: Caller, options: Options, input_file_id: str) -> UUID:
     """Stores a batch of an uploaded file as `validating`; returns its id. `queue.enqueue_ingest` has it read. Raises
-    NotFound, InvalidRequest for a file that is no input, and as webhook_endpoints.for_url."""
+    NotFound, InvalidRequest for a file that is no input, and as submission_webhooks.for_url."""
     file = files.get(caller.account_id, input_file_id, "input_file_id")
     if file.purpose != "batch":
         raise InvalidRequest(

@@ -8,15 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids, json_text, queue, quotas, submissions, webhook_endpoints
+from common import ids, json_text, queue, quotas, submission_webhooks, submissions
 from common.batch_states import finish
 from common.batches import MAX_WINDOW
 from common.database import as_account, read_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import Reserver
+from common.submission_webhooks import Webhook
 from common.submissions import Submission
-from common.webhook_endpoints import Webhook
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
 # As long as a batch's window may be.
@@ -95,7 +95,7 @@ def submit(
     custom_id = ids.show("job_", batch_id)
     model = body["model"]
     if webhook is not None:
-        webhook_endpoints.for_url(caller.account_id, webhook.url)
+        submission_webhooks.for_url(caller.account_id, webhook.url)
     submission = Submission(
         batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in, webhook
     )

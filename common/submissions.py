@@ -15,7 +15,7 @@ from common.database import as_account, write_one
 from common.errors import QuotaExceeded
 from common.grouped import Grouped
 from common.quotas import Allowance
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.plans import MOST_OUTPUT_TOKENS
 from common.reservations import ANSWERS, MAX_ANSWERS, OUTPUT_BOUNDS
 from common.settings import settings
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 from common.webhook_events import BATCH_TYPES, JOB_TYPES, BatchEvent, JobEvent
 from web.fields import (
     STORABLE_NOT_BLANK,

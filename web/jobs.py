@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from common import jobs, models, queue
 from common.endpoints import CHAT, check_body
 from common.errors import InvalidRequest
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 from web import forms, queries, render, schemas, waiting
 from web.auth import caller, requires
 from web.documented import Answer, documented

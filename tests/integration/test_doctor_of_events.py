@@ -9,7 +9,7 @@ import pytest
 
 from common import batches, ids, jobs, workers
 from common.keys import Caller
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 from tests import work
 from tests.web_client import WebClient
 from worker import closing, retrying

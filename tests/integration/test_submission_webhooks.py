@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from common import ids, webhook_endpoints, webhook_secrets
+from common import ids, submission_webhooks, webhook_secrets
 from tests import work
 from tests.databases import one
 from tests.web_client import WebClient, refused
@@ -81,7 +81,7 @@ def test_a_url_has_one_endpoint_signed_with_the_account_s_secret(web: WebClient,
 def test_jobs_that_name_a_url_at_once_make_one_endpoint(database: psycopg.Connection) -> None:
     of = work.caller()
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: webhook_endpoints.for_url(of.account_id, URL), range(24)))
+        list(threads.map(lambda _: submission_webhooks.for_url(of.account_id, URL), range(24)))
     assert endpoints(database) == [(of.account_id, URL, "submission", "enabled")]
 
 

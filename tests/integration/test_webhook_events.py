@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common import accounts, batch_pauses, batches, ids, jobs, queue
 from common.audit import COMMAND_LINE
 from common.keys import Caller
-from common.webhook_endpoints import Webhook
+from common.submission_webhooks import Webhook
 from common.webhook_events import EVENT_TYPES
 from tests import work
 from tests.databases import one

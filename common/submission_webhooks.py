@@ -1,4 +1,4 @@
-"""Webhook endpoints: the URLs that events are delivered to."""
+"""The URLs that jobs and batches name to be told at: each is an endpoint of its account, of the origin `submission`."""
 
 from dataclasses import dataclass
 from typing import LiteralString
