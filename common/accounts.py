@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue, quotas
+from common import audit, ids, json_text, names, pauses, plan_moves, plans, queue, usage_thresholds
 from common.audit import COMMAND_LINE, Actor
 from common.database import as_owner
 from common.errors import NotFound
@@ -82,8 +82,9 @@ def change(actor: Actor, account_id: UUID | None, changes: Changes) -> Account:
         before = _get(connection, _LOCK, account_id)
         wanted = _changed(before, changes)
         after = Account(**connection.execute(_UPDATE, wanted | {"id": before.id}).one()._mapping)
-        if before.soft_cap is not None and (after.soft_cap is None or after.soft_cap > before.soft_cap):
-            quotas.tell_again(connection, after.id)
+        raised = before.soft_cap is not None and (after.soft_cap is None or after.soft_cap > before.soft_cap)
+        limits = plans.with_overrides(after.plan, wanted["overrides"])
+        usage_thresholds.tell_again(connection, after.id, limits, after.hard_cap, other_soft_cap=raised)
         if differences := _differences(before, after):
             audit.record(connection, actor, "account.change", before.id, **differences)
     if "plan" in changes:
@@ -122,7 +123,9 @@ def suspend(actor: Actor, account_id: UUID | None, reason: str) -> Account:
     with as_owner() as connection:
         # Batches are locked before accounts, by everybody.
         pauses.pause(connection, _get(connection, _SELECT, account_id).id, "account_suspended")
-        return _set_state(connection, actor, account_id, "suspended", "account.suspend", reason=reason)
+        account = _set_state(connection, actor, account_id, "suspended", "account.suspend", reason=reason)
+    queue.announce_deliveries()
+    return account
 
 
 def resume(actor: Actor, account_id: UUID | None) -> Account:
@@ -134,6 +137,7 @@ def resume(actor: Actor, account_id: UUID | None) -> Account:
         account = _set_state(connection, actor, account_id, "active", "account.resume")
     for plan in plans_with_work:
         queue.announce_work(plan)
+    queue.announce_deliveries()
     return account
 
 

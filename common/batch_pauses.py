@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import batches
+from common import batches, queue
 from common.batches import ENDED_STATES, Batch
 from common.database import as_account
 from common.errors import Conflict
@@ -27,6 +27,7 @@ def pause(account_id: UUID, batch_id: str) -> Batch:
     batch = batches.get(account_id, batch_id)
     with as_account(account_id) as connection:
         paused = connection.execute(_PAUSE, {"account_id": account_id, "batch_id": batch.id}).rowcount
+    queue.announce_deliveries()
     batch = batches.get(account_id, batch_id)
     if not paused:
         _refuse_ending(batch)
@@ -40,6 +41,7 @@ def resume(account_id: UUID, batch_id: str) -> Batch:
     batch = batches.get(account_id, batch_id)
     with as_account(account_id) as connection:
         resumed = connection.execute(_RESUME, {"account_id": account_id, "batch_id": batch.id}).rowcount
+    queue.announce_deliveries()
     batch = batches.get(account_id, batch_id)
     if not resumed:
         _refuse_ending(batch)

@@ -11,13 +11,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import files, ids, json_text, quotas, results
+from common import files, ids, json_text, queue, quotas, results, submission_webhooks
 from common.batch_input import CsvInput
 from common.database import as_account
 from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import exposure
+from common.submission_webhooks import Webhook
 
 DEFAULT_WINDOW = "24h"
 MAX_WINDOW = timedelta(days=7)
@@ -66,6 +67,8 @@ class Batch:
     reserved_cost: int
     paused_reason: str | None
     pause_requested_at: datetime | None
+    webhook_url: str | None
+    webhook_events: list[str] | None
     rate: float
     rate_at: datetime | None
     created_at: datetime
@@ -128,6 +131,7 @@ class Options:
     model: str | None = None
     input: dict[str, Any] | None = None
     max_cost: int | None = None
+    webhook: Webhook | None = None
 
 
 def window(shown: str) -> timedelta:
@@ -148,10 +152,13 @@ def create_from_csv(
     content: BinaryIO,
     metadata: dict[str, str] | None,
     max_cost: int | None = None,
+    webhook: Webhook | None = None,
 ) -> UUID:
     """Stores a CSV of prompts and its batch as `validating`; returns the batch's id. `queue.enqueue_ingest` has it
-    read. Raises TooLarge."""
-    options = Options("csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json(), max_cost=max_cost)
+    read. Raises TooLarge, and as submission_webhooks.for_url."""
+    options = Options(
+        "csv", CHAT, metadata=metadata, model=model, input=csv_input.to_json(), max_cost=max_cost, webhook=webhook
+    )
     return _create_with_file(caller, options, filename, content)
 
 
@@ -168,19 +175,27 @@ def as_jsonl(endpoint: str, requests: Sequence[Any]) -> BinaryIO:
 
 
 def _create_with_file(caller: Caller, options: Options, filename: str, content: BinaryIO) -> UUID:
-    with files.store(caller, content) as stored, as_account(caller.account_id) as connection:
-        return _insert(connection, caller, options, files.insert(connection, caller, filename, stored))
+    with files.store(caller, content) as stored:
+        _make_endpoint(caller, options)
+        with as_account(caller.account_id) as connection:
+            return _insert(connection, caller, options, files.insert(connection, caller, filename, stored))
+
+
+def _make_endpoint(caller: Caller, options: Options) -> None:
+    if options.webhook is not None:
+        submission_webhooks.for_url(caller.account_id, options.webhook.url)
 
 
 def create(caller: Caller, options: Options, input_file_id: str) -> UUID:
     """Stores a batch of an uploaded file as `validating`; returns its id. `queue.enqueue_ingest` has it read. Raises
-    NotFound, and InvalidRequest for a file that is no input."""
+    NotFound, InvalidRequest for a file that is no input, and as submission_webhooks.for_url."""
     file = files.get(caller.account_id, input_file_id, "input_file_id")
     if file.purpose != "batch":
         raise InvalidRequest(
             f"The file {input_file_id} has the purpose {file.purpose!r}: a batch reads one uploaded for 'batch'.",
             param="input_file_id",
         )
+    _make_endpoint(caller, options)
     with as_account(caller.account_id) as connection:
         return _insert(connection, caller, options, file.id)
 
@@ -203,6 +218,8 @@ def _insert(connection: Connection, caller: Caller, options: Options, file_id: U
         "results_seconds": options.results_seconds,
         "seconds": window(options.completion_window).total_seconds(),
         "max_cost": options.max_cost,
+        "webhook_url": options.webhook.url if options.webhook is not None else None,
+        "webhook_events": options.webhook.events if options.webhook is not None else None,
     }
     connection.execute(_INSERT, parameters)
     return batch_id
@@ -232,6 +249,7 @@ def cancel(account_id: UUID, batch_id: str) -> Batch:
     batch = get(account_id, batch_id)
     with as_account(account_id) as connection:
         cancelled = connection.execute(_CANCEL, {"account_id": account_id, "batch_id": batch.id}).rowcount
+    queue.announce_deliveries()
     batch = get(account_id, batch_id)
     if not cancelled and batch.state in ENDED_STATES:
         raise Conflict(f"The batch has ended already: it is {batch.state}.", param="batch_id")
@@ -263,6 +281,7 @@ def retry(caller: Caller, batch_id: str) -> Batch:
         parameters = {"batch_id": batch.id, "period_start": caller.period_start, "tokens": tokens, "cost": cost}
         connection.execute(_HOLD, parameters)
         quotas.reserve(connection, caller.allowance, tokens, exposure(cost, retried.cost, retried.max_cost))
+    queue.announce_deliveries()
     return get(account_id, batch_id)
 
 
@@ -291,6 +310,7 @@ def set_max_cost(caller: Caller, batch_id: str, max_cost: int | None) -> Batch:
             quotas.reserve(connection, replace(caller.allowance, period_start=row.period_start), 0, more)
         else:
             quotas.release(connection, caller.account_id, row.period_start, 0, -more)
+    queue.announce_deliveries()
     return get(caller.account_id, batch_id)
 
 
@@ -324,10 +344,10 @@ _HOLD = text("""
 
 _INSERT = text("""
     INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, input, input_file_id, state,
-        completion_window, on_error, results_seconds, max_cost, expires_at)
+        completion_window, on_error, results_seconds, max_cost, webhook_url, webhook_events, expires_at)
     VALUES (:id, :account_id, :api_key_id, :plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
         CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds, :max_cost,
-        now() + make_interval(secs => :seconds))
+        :webhook_url, CAST(:webhook_events AS text[]), now() + make_interval(secs => :seconds))
 """)
 
 # A file that its customer deleted is no longer named, but is still read by what began before.
@@ -336,8 +356,8 @@ _SELECT = """
         f.filename AS input_filename, b.completion_window, b.on_error, b.output_file_id, b.error_file_id,
         b.output_bytes, b.error_bytes, b.errors, b.error_count, b.error_counts, b.state, b.total, b.cursor, b.succeeded,
         b.failed, b.cancelled, b.expired, b.prompt_tokens, b.cached_tokens, b.completion_tokens, b.cost,
-        b.max_cost, b.reserved_cost, b.paused_reason, b.pause_requested_at, b.rate, b.rate_at, b.created_at,
-        b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
+        b.max_cost, b.reserved_cost, b.paused_reason, b.pause_requested_at, b.webhook_url, b.webhook_events,
+        b.rate, b.rate_at, b.created_at, b.in_progress_at, b.started_at, b.cancelling_at, b.expiring_at, b.ended_at,
         b.expires_at, b.results_expire_at, clock_timestamp() AS read_at
     FROM batches b LEFT JOIN files f ON f.id = b.input_file_id
     WHERE b.account_id = :account_id AND b.kind <> 'single'

@@ -8,13 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids, json_text, quotas, submissions
+from common import ids, json_text, queue, quotas, submission_webhooks, submissions
 from common.batch_states import finish
 from common.batches import MAX_WINDOW
 from common.database import as_account, read_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import Reserver
+from common.submission_webhooks import Webhook
 from common.submissions import Submission
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
@@ -40,6 +41,8 @@ class Job:
     claimed: bool
     created_at: datetime
     expires_at: datetime | None = None
+    webhook_url: str | None = None
+    webhook_events: list[str] | None = None
     batch_started_at: datetime | None = None
     outcome: str | None = None
     status_code: int | None = None
@@ -80,23 +83,29 @@ def submit(
     metadata: dict[str, str] | None,
     prefix: str = "body.",
     expires_in: int | None = None,
+    webhook: Webhook | None = None,
 ) -> Job:
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
     accepted once this returns, and a worker is woken; where it has not ended `expires_in` seconds later, it expires.
-    Raises InvalidRequest for bounds that cannot be, named behind `prefix`, and QuotaExceeded."""
+    Raises InvalidRequest for bounds that cannot be, named behind `prefix`, and for a URL that no webhook may go to,
+    Conflict for one that is disabled, and QuotaExceeded."""
     reserver = Reserver(endpoint, caller.limits, priced=caller.hard_cap is not None)
     sent, tokens, cost = reserver.hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
     model = body["model"]
+    if webhook is not None:
+        submission_webhooks.for_url(caller.account_id, webhook.url)
     submission = Submission(
-        batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in
+        batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in, webhook
     )
     created_at = submissions.store(submission, caller.allowance)
     expires_at = created_at + timedelta(seconds=expires_in) if expires_in is not None else None
+    url, events = (webhook.url, webhook.events) if webhook is not None else (None, None)
     return Job(
-        batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, expires_at, model=model
-    )
+        batch_id, 0, True, endpoint, custom_id, metadata, "in_progress", False, created_at, expires_at, url, events,
+        model=model,
+    )  # fmt: skip
 
 
 def get(account_id: UUID, job_id: str) -> Job:
@@ -133,6 +142,7 @@ def cancel(account_id: UUID, job_id: str) -> Job:
             finish(connection.exec_driver_sql, [job.batch_id])
             if batch.period_start is not None:
                 quotas.release(connection, account_id, batch.period_start, batch.reserved_tokens, batch.reserved_cost)
+    queue.announce_deliveries()
     return get(account_id, job_id)
 
 
@@ -147,7 +157,9 @@ def _parse(job_id: str) -> tuple[UUID | None, int]:
 _SELECT: LiteralString = """
     SELECT b.id AS batch_id, j.seq, b.kind = 'single' AS single, b.endpoint, j.custom_id, b.metadata,
         b.state AS batch_state, j.seq < b.cursor AND b.returned = 0 AS claimed, b.created_at,
-        b.expires_at, b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
+        b.expires_at, CASE b.kind WHEN 'single' THEN b.webhook_url END AS webhook_url,
+        CASE b.kind WHEN 'single' THEN b.webhook_events END AS webhook_events,
+        b.started_at AS batch_started_at, r.outcome, r.status_code, r.body AS response_body, r.error_code,
         r.error_message, r.attempts, r.provider, r.request_id, r.started_at, r.finished_at,
         coalesce(u.model, b.model) AS model, u.prompt_tokens, u.cached_tokens, u.completion_tokens,
         u.prompt_price, u.cached_price, u.completion_price, u.cost, u.created_at AS recorded_at

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from common import queue
 from common.database import as_owner
 
 Reason = Literal["spend_cap", "account_suspended"]
@@ -14,7 +15,9 @@ Reason = Literal["spend_cap", "account_suspended"]
 def pause_account(account_id: UUID, reason: Reason) -> list[UUID]:
     """Pauses the account's batches in progress. Returns those that it paused."""
     with as_owner() as connection:
-        return pause(connection, account_id, reason)
+        paused = pause(connection, account_id, reason)
+    queue.announce_deliveries()
+    return paused
 
 
 def resume_account(account_id: UUID, reason: Reason) -> set[str]:
@@ -22,7 +25,9 @@ def resume_account(account_id: UUID, reason: Reason) -> set[str]:
     that, and those that their customer paused, for that. Returns the plans to announce work of."""
     with as_owner() as connection:
         suspended = connection.execute(_IS_SUSPENDED, {"account_id": account_id}).scalar_one()
-        return resume(connection, account_id, reason, suspended=suspended)
+        plans_with_work = resume(connection, account_id, reason, suspended=suspended)
+    queue.announce_deliveries()
+    return plans_with_work
 
 
 def pause(connection: Connection, account_id: UUID, reason: Reason) -> list[UUID]:

@@ -8,12 +8,13 @@ added, in the transaction that writes the result.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection as PsycopgConnection
 from sqlalchemy import Connection, text
 
+from common import usage_thresholds
 from common.database import as_account, named
 from common.errors import QuotaExceeded
 from common.money import format_nano_dollars
@@ -118,13 +119,19 @@ def release(connection: Connection, account_id: UUID, period_start: datetime, to
     connection.execute(_RELEASE, parameters)
 
 
-def settle(connection: PsycopgConnection, changes: Mapping[tuple[UUID, datetime], Change]) -> list[UUID]:
-    """Applies what results change, account and period by account and period, and adds it to what the platform spent.
-    Returns the accounts whose spending of the current period has reached their hard cap: what is left over of an
-    earlier period counts there, and stops nothing now. An account whose spending has come to its soft cap is told so,
-    once a period, and a platform that comes to its cap is stopped."""
+class Settled(NamedTuple):
+    """`capped` are accounts whose spending of the current period has reached their hard cap: what is left over of an
+    earlier period counts there, and stops nothing now. `to_deliver` says that the transaction wrote a delivery."""
+
+    capped: list[UUID]
+    to_deliver: bool
+
+
+def settle(connection: PsycopgConnection, changes: Mapping[tuple[UUID, datetime], Change]) -> Settled:
+    """Applies what results change, account and period by account and period, and adds it to what the platform spent. An
+    account is told how much of its limits it has used by then, and a platform that comes to its cap is stopped."""
     if not changes:
-        return []
+        return Settled([], to_deliver=False)
     keys = sorted(changes)
     columns: dict[str, list[Any]] = {
         "account_ids": [account_id for account_id, _ in keys],
@@ -135,17 +142,15 @@ def settle(connection: PsycopgConnection, changes: Mapping[tuple[UUID, datetime]
     parameters: dict[str, Any] = arrays(columns)
     if len(keys) > 1:
         connection.execute(_LOCK, parameters)
-    parameters["cost"] = sum(columns["cost_used"])
+    parameters |= {"cost": sum(columns["cost_used"])} | usage_thresholds.of_plans()
     settled = named(connection, _SETTLE, parameters).fetchall()
-    if any(row.comes_to_soft_cap for row in settled):
-        # By itself: now that the rows are locked, it sees a cap that changed while they were waited for.
-        connection.execute(_TELL, parameters)
-    return [row.account_id for row in settled if row.capped]
-
-
-def tell_again(connection: Connection, account_id: UUID) -> None:
-    """The account was told that it came to its soft cap, and has another now: coming to that is told too."""
-    connection.execute(_UNTELL, {"account_id": account_id})
+    to_be_told = any(row.to_be_told for row in settled)
+    if to_be_told:
+        # By itself: now that the rows are locked, it sees a limit that changed while they were waited for.
+        usage_thresholds.tell(connection, parameters)
+    return Settled(
+        [row.account_id for row in settled if row.capped], to_be_told or any(row.to_deliver for row in settled)
+    )
 
 
 _HOLD = text("""
@@ -179,17 +184,16 @@ _RELEASE = text("""
     WHERE account_id = :account_id AND period_start = :period_start
 """)
 
-_SETTLE = """
+_SETTLE = f"""
     WITH settled AS (
         UPDATE quotas q SET used = q.used + n.used, reserved = q.reserved - n.reserved,
             cost_used = q.cost_used + n.cost_used, cost_reserved = q.cost_reserved - n.cost_reserved
         FROM unnest(%(account_ids)s::uuid[], %(period_starts)s::timestamptz[], %(used)s::bigint[],
                 %(reserved)s::bigint[], %(cost_used)s::bigint[], %(cost_reserved)s::bigint[])
                 AS n (account_id, period_start, used, reserved, cost_used, cost_reserved)
-            JOIN accounts a ON a.id = n.account_id
+            JOIN accounts a ON a.id = n.account_id {usage_thresholds.OF_PLAN}
         WHERE q.account_id = n.account_id AND q.period_start = n.period_start
-        RETURNING q.account_id,
-            coalesce(q.soft_cap_reached_at IS NULL AND q.cost_used >= a.soft_cap, false) AS comes_to_soft_cap,
+        RETURNING q.account_id, {usage_thresholds.TO_BE_TOLD} AS to_be_told,
             coalesce(q.cost_used >= a.hard_cap
                 AND q.period_start = (billing_period(a.billing_anchor, now())).period_start, false) AS capped
     ), spent AS (
@@ -205,29 +209,7 @@ _SETTLE = """
                 LATERAL (SELECT p.stopped_at IS NULL AND this.spent >= p.hard_cap AS stops) AS cap
         ) WHERE %(cost)s > 0
     )
-    SELECT account_id, comes_to_soft_cap, capped FROM settled
+    SELECT account_id, to_be_told, capped,
+        coalesce(current_setting('batchyard.deliveries', true) = 'on', false) AS to_deliver
+    FROM settled
 """
-
-# The moment and the event are one: whoever has the one has the other.
-_TELL = """
-    WITH reached AS (
-        UPDATE quotas q SET soft_cap_reached_at = clock_timestamp()
-        FROM unnest(%(account_ids)s::uuid[], %(period_starts)s::timestamptz[])
-                AS n (account_id, period_start)
-            JOIN accounts a ON a.id = n.account_id
-        WHERE q.account_id = n.account_id AND q.period_start = n.period_start
-            AND q.soft_cap_reached_at IS NULL AND q.cost_used >= a.soft_cap
-        RETURNING q.account_id, q.period_start, q.cost_used, a.soft_cap
-    )
-    INSERT INTO events (id, account_id, type, data)
-    SELECT uuidv7(), account_id, 'usage.threshold_reached', jsonb_build_object('threshold', 'soft_cap',
-        'nano_usd', soft_cap, 'used_nano_usd', cost_used, 'period_start', period_start)
-    FROM reached
-"""
-
-# Also a row that has no moment yet is locked: a flush that is about to set one has read the cap before.
-_UNTELL = text("""
-    UPDATE quotas q SET soft_cap_reached_at = NULL
-    FROM accounts a, billing_period(a.billing_anchor, now()) AS p
-    WHERE a.id = :account_id AND q.account_id = a.id AND q.period_start = p.period_start
-""")

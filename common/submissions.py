@@ -15,6 +15,7 @@ from common.database import as_account, write_one
 from common.errors import QuotaExceeded
 from common.grouped import Grouped
 from common.quotas import Allowance
+from common.submission_webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Submission:
     tokens: int
     cost: int
     expires_in: int | None = None
+    webhook: Webhook | None = None
 
 
 def store(submission: Submission, allowance: Allowance) -> datetime:
@@ -91,7 +93,7 @@ def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime
 
 
 def _row(job: Submission) -> dict[str, Any]:
-    return {
+    row: dict[str, Any] = {
         "id": job.id.hex,
         "api_key_id": job.api_key_id.hex,
         "endpoint": job.endpoint,
@@ -102,6 +104,9 @@ def _row(job: Submission) -> dict[str, Any]:
         "cost": job.cost,
         "expires_in": job.expires_in,
     }
+    if job.webhook is not None:
+        row |= {"webhook_url": job.webhook.url, "webhook_events": job.webhook.events}
+    return row
 
 
 _INSERT: LiteralString = """

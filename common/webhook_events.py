@@ -7,7 +7,7 @@ from uuid import UUID
 
 from common import ids, json_text
 
-EventType = Literal[
+BatchEvent = Literal[
     "batch.in_progress",
     "batch.completed",
     "batch.failed",
@@ -15,17 +15,15 @@ EventType = Literal[
     "batch.cancelled",
     "batch.paused",
     "batch.progress",
-    "job.completed",
-    "job.failed",
-    "usage.threshold_reached",
-    "webhook_endpoint.disabled",
 ]
+JobEvent = Literal["job.completed", "job.failed"]
+EventType = Literal[BatchEvent, JobEvent, "usage.threshold_reached", "webhook_endpoint.disabled"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 # There may be very many: who wants them names them.
 BY_NAME_ALONE: frozenset[EventType] = frozenset({"batch.progress"})
 DEFAULT_TYPES = tuple(name for name in EVENT_TYPES if name not in BY_NAME_ALONE)
-BATCH_TYPES = tuple(name for name in EVENT_TYPES if name.startswith("batch."))
-JOB_TYPES = tuple(name for name in EVENT_TYPES if name.startswith("job."))
+BATCH_TYPES: tuple[BatchEvent, ...] = get_args(BatchEvent)
+JOB_TYPES: tuple[JobEvent, ...] = get_args(JobEvent)
 
 
 def body(event_id: UUID, event_type: str, created_at: datetime, data: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import psycopg
 
-from common import ids
+from common import event_invariants, ids, invariants
 from common.output_lines import line
 from tests.databases import one
 from tests.web_client import WebClient
@@ -75,6 +75,13 @@ def check_quotas_are_sums(database: psycopg.Connection) -> None:
     """).fetchall()
         == []
     )
+
+
+def check_events() -> None:
+    """Of every batch and single job, its end is told once and with nothing untrue before it."""
+    with invariants.snapshot() as connection:
+        for page in invariants.batch_pages(connection):
+            assert event_invariants.events(connection, page) == []
 
 
 def check_files(web: WebClient, database: psycopg.Connection, batch_id: UUID) -> None:

@@ -32,6 +32,7 @@ from web.uploads import Upload
 
 blueprint = Blueprint("batches", __name__, url_prefix="/batches")
 
+LIST_FIELDS = frozenset({"webhook_events"})
 JSON_FIELDS = frozenset({"max_tokens", "max_completion_tokens", "temperature", "response_format", "metadata"})
 CSV = FileForm(forms.CsvBatch, "text/csv")
 CSV_CURE = "a CSV as file, with the fields model and prompt."
@@ -44,7 +45,7 @@ CSV_CURE = "a CSV as file, with the fields model and prompt."
     {200: Answer(schemas.Batch, headers=("Location",)), 202: Answer(schemas.Batch, headers=("Location",))},
     json=(forms.CreateBatch,),
     upload=CSV,
-    refuses=(404,),
+    refuses=(404, 409),
 )
 def create() -> tuple[Response, int]:
     """Accepts a batch, which is validated behind the answer: of a file or of requests, as the Batch API has it (200),
@@ -78,6 +79,7 @@ def _form() -> forms.CreateBatch:
         message = "Send either input_file_id, the id of an uploaded file, or requests, a list."
         raise InvalidRequest(message, param="input_file_id", code="missing")
     batches.window(form.completion_window)
+    forms.webhook(form)
     return form
 
 
@@ -91,24 +93,27 @@ def _options(form: forms.CreateBatch, kind: Literal["jsonl", "inline"]) -> Optio
         results_seconds=expiry.seconds if expiry is not None else None,
         metadata=form.metadata,
         max_cost=form.max_cost,
+        webhook=forms.webhook(form),
     )
 
 
 def _create_from_csv() -> UUID:
     upload, form, csv_input = _read_csv()
     return batches.create_from_csv(
-        caller(), form.model, csv_input, upload.filename, upload.content, form.metadata, form.max_cost
-    )
+        caller(), form.model, csv_input, upload.filename, upload.content, form.metadata, form.max_cost,
+        forms.webhook(form),
+    )  # fmt: skip
 
 
 def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
     upload = uploads.one_file(CSV_CURE, "upload.csv")
-    form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS))
+    form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS, LIST_FIELDS))
     models.check(caller().limits, form.model)
     fields = Reserver(CHAT, caller().limits).bounded(form.body_fields())
     csv_input = CsvInput(csv_dialect.detect(upload.content), form.prompt, form.system, fields)
     # Made here for its errors alone: ingest makes it again where the rows are.
     csv_input.body_template(form.model)
+    forms.webhook(form)
     return upload, form, csv_input
 
 

@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import ids, invariants, work_invariants
+from common import event_invariants, ids, invariants, work_invariants
 from common.invariants import Finding
 
 EXIT_STATUS_FOUND = 1
@@ -47,7 +47,7 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
     except SQLAlchemyError as error:
         click.echo(f"could not look: {error}", err=True)
         raise SystemExit(EXIT_STATUS_COULD_NOT_LOOK) from None
-    checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims"
+    checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims, events"
     checked += ", files" if files else ""
     checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks and ingests"
     click.echo(f"checked {checked}: {found or 'nothing'} off")
@@ -64,6 +64,7 @@ def _batch_id(shown: str) -> UUID:
 
 def _of_page(connection: Connection, page: Sequence[UUID], files: bool) -> Iterator[Finding]:
     yield from invariants.of_batches(connection, page)
+    yield from event_invariants.events(connection, page)
     if files:
         yield from invariants.file_sizes(connection, page)
 

@@ -8,6 +8,7 @@ from common import json_text
 from common.endpoints import MAX_MODEL_CHARACTERS
 from common.money import DOLLARS, parse_dollars
 from common.names import MAX_NAME_CHARACTERS
+from common.webhook_urls import MAX_URL_CHARACTERS
 
 MAX_NESTING = 100
 
@@ -88,6 +89,19 @@ Model = Annotated[TextNotBlank, Field(max_length=MAX_MODEL_CHARACTERS)]
 Name = Annotated[Text, AfterValidator(_not_blank), Field(max_length=MAX_NAME_CHARACTERS), documented(pattern=NAME)]
 MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
 Metadata = Annotated[dict[MetadataKey, Annotated[Text, Field(max_length=512)]], Field(max_length=16)]
+# What any server takes: common.webhook_urls checks more, and takes hosts that the operator lists.
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+WebhookUrl = Annotated[
+    Text,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "uri",
+            "maxLength": MAX_URL_CHARACTERS,
+            "pattern": rf"^https://({_LABEL}\.){{1,3}}[a-z]{{2,63}}(:(443|8443))?(/[A-Za-z0-9._~/-]*)?(\?[A-Za-z0-9._~=&-]*)?$",
+        }
+    ),
+]
 # Not the union of the two: pydantic would name its branches as if they were fields.
 Stop = Annotated[
     Any,

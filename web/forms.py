@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from common import json_text
+from common import json_text, webhook_urls
 from common.batches import DEFAULT_WINDOW
 from common.endpoints import CHAT, MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
 from common.errors import InvalidRequest, TooLarge
@@ -15,6 +15,8 @@ from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
 from common.plans import MOST_OUTPUT_TOKENS
 from common.reservations import ANSWERS, MAX_ANSWERS, OUTPUT_BOUNDS
 from common.settings import settings
+from common.submission_webhooks import Webhook
+from common.webhook_events import BATCH_TYPES, JOB_TYPES, BatchEvent, JobEvent
 from web.fields import (
     STORABLE_NOT_BLANK,
     WHOLE,
@@ -27,6 +29,7 @@ from web.fields import (
     Stop,
     Text,
     TextNotBlank,
+    WebhookUrl,
 )
 
 FormT = TypeVar("FormT", bound=BaseModel)
@@ -41,7 +44,16 @@ KEPT_SECONDS = Field(ge=3_600, le=2_592_000)
 
 
 # What either form of a job says beside the request itself.
-OF_BOTH_JOBS = frozenset({"metadata", "expires_in"})
+OF_BOTH_JOBS = frozenset({"metadata", "expires_in", "webhook_url", "webhook_events"})
+JobEvents = Annotated[list[JobEvent], Field(min_length=1, max_length=len(JOB_TYPES))]
+BatchEvents = Annotated[list[BatchEvent], Field(min_length=1, max_length=len(BATCH_TYPES))]
+# Events are what a URL is told of.
+OF_WEBHOOKS: Any = {
+    "anyOf": [
+        {"properties": {"webhook_events": {"type": "null"}}},
+        {"required": ["webhook_url"], "properties": {"webhook_url": {"type": "string"}}},
+    ]
+}
 ExpiresIn = Annotated[int, Field(ge=1, le=MAX_EXPIRES_IN_SECONDS), WHOLE]
 
 
@@ -65,13 +77,17 @@ class Sampling(Form):
 
 
 # What the short form and the CSV form say in their own words; everything else goes into the body as it is.
-OWN_FIELDS = frozenset({"model", "prompt", "system", "metadata", "max_cost", "expires_in"})
+OWN_FIELDS = frozenset(
+    {"model", "prompt", "system", "metadata", "max_cost", "expires_in", "webhook_url", "webhook_events"}
+)
 
 
 class ShortJob(Sampling):
     """A job as a model and a prompt."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "gpt-4o-mini", "prompt": "Say hello."}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "gpt-4o-mini", "prompt": "Say hello."}]} | OF_WEBHOOKS
+    )
 
     model: Model
     prompt: NotBlank
@@ -84,6 +100,8 @@ class ShortJob(Sampling):
     reasoning_effort: str | None = None
     metadata: Metadata | None = None
     expires_in: ExpiresIn | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_events: JobEvents | None = None
 
 
 def _prompt_of(endpoint: str, field: str) -> dict[str, Any]:
@@ -124,22 +142,30 @@ CheckedBody = Annotated[
 class FullJob(Form):
     """A job as an endpoint and the provider's own JSON."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [_prompt_of(*item) for item in PROMPT_FIELDS.items()]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_prompt_of(*item) for item in PROMPT_FIELDS.items()]} | OF_WEBHOOKS
+    )
 
     endpoint: Endpoint
     body: CheckedBody
     metadata: Metadata | None = None
     expires_in: ExpiresIn | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_events: JobEvents | None = None
 
 
 class CsvBatch(Sampling):
     """The fields beside the file of a CSV upload."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"webhook_events": ["webhook_url"]}})
 
     model: Model
     prompt: Annotated[TextNotBlank, Field(max_length=MAX_TEMPLATE_CHARACTERS)]
     system: Annotated[Text, Field(max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
     max_cost: Dollars | None = None
     metadata: Metadata | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_events: BatchEvents | None = None
 
 
 class ExpiresAfter(Form):
@@ -174,6 +200,7 @@ class CreateBatch(Form):
             ],
             "examples": [{"endpoint": CHAT, "requests": [{"custom_id": "one", "body": EXAMPLE_BODY}]}],
         }
+        | OF_WEBHOOKS
     )
 
     input_file_id: str | None = None
@@ -184,6 +211,8 @@ class CreateBatch(Form):
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
     max_cost: Dollars | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_events: BatchEvents | None = None
 
 
 class UpdateBatch(Form):
@@ -225,6 +254,17 @@ class RotateKey(Expiring):
     overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds())), WHOLE] = int(
         DEFAULT_OVERLAP.total_seconds()
     )
+
+
+def webhook(form: ShortJob | FullJob | CreateBatch | CsvBatch) -> Webhook | None:
+    """Where a job or batch is told of. Raises InvalidRequest for a URL that no webhook may go to."""
+    if form.webhook_url is None:
+        if form.webhook_events is not None:
+            message = "webhook_events says what a webhook_url is told of: send that too, or leave both out."
+            raise InvalidRequest(message, param="webhook_events")
+        return None
+    webhook_urls.check(form.webhook_url, "webhook_url")
+    return Webhook(form.webhook_url, list[str](form.webhook_events) if form.webhook_events is not None else None)
 
 
 def parse(form: type[FormT], value: object) -> FormT:

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from common import jobs, models, queue
 from common.endpoints import CHAT, check_body
 from common.errors import InvalidRequest
+from common.submission_webhooks import Webhook
 from web import forms, queries, render, schemas, waiting
 from web.auth import caller, requires
 from web.documented import Answer, documented
@@ -56,6 +57,7 @@ def _wait(response: Response, seconds: int) -> None:
     },
     json=(forms.ShortJob, forms.FullJob),
     headers=("Prefer",),
+    refuses=(409,),
 )
 def submit() -> tuple[Response, int]:
     """Accepts a job: 202, or 200 with the finished job where `Prefer: wait=N` was met."""
@@ -64,9 +66,8 @@ def submit() -> tuple[Response, int]:
     sent = forms.json_object()
     read = _read_job(sent)
     models.check(caller().limits, read.body["model"])
-    job = jobs.submit(
-        caller(), read.endpoint, read.body, read.metadata, "body." if "body" in sent else "", read.expires_in
-    )
+    prefix = "body." if "body" in sent else ""
+    job = jobs.submit(caller(), read.endpoint, read.body, read.metadata, prefix, read.expires_in, read.webhook)
     response = jsonify(render.job(job))
     response.headers["Location"] = f"/v1/jobs/{job.shown_id}"
     return response, 202
@@ -79,6 +80,7 @@ class _Read(NamedTuple):
     body: dict[str, Any]
     metadata: dict[str, str] | None
     expires_in: int | None
+    webhook: Webhook | None
 
 
 def _read_job(sent: dict[str, Any]) -> _Read:
@@ -91,12 +93,12 @@ def _read_job(sent: dict[str, Any]) -> _Read:
     if full:
         form = forms.parse(forms.FullJob, sent)
         check_body(form.endpoint, form.body)
-        return _Read(form.endpoint, form.body, form.metadata, form.expires_in)
+        return _Read(form.endpoint, form.body, form.metadata, form.expires_in, forms.webhook(form))
     brief = forms.parse(forms.ShortJob, sent)
     messages = [{"role": "system", "content": brief.system}] if brief.system else []
     messages.append({"role": "user", "content": brief.prompt})
     body = {"model": brief.model, "messages": messages} | brief.body_fields()
-    return _Read(CHAT, body, brief.metadata, brief.expires_in)
+    return _Read(CHAT, body, brief.metadata, brief.expires_in, forms.webhook(brief))
 
 
 @blueprint.get("")

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from common.batches import ENDED_STATES
 from common.jobs import STATUSES
+from common.webhook_events import BATCH_TYPES, JOB_TYPES
 
 ItemT = TypeVar("ItemT")
 BATCH_STATUSES = ("validating", "in_progress", "paused", "finalizing", "cancelling", *sorted(ENDED_STATES))
@@ -32,6 +33,11 @@ BatchId = Annotated[str, id_like("batch_")]
 FileId = Annotated[str, id_like("file-")]
 # Of a row of a batch: the batch's digits, then the row's number.
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}(_[0-9]{1,9})?$")]
+
+
+# Null where those that end it are told.
+BatchEvent = Annotated[str, one_of(*BATCH_TYPES)]
+JobEvent = Annotated[str, one_of(*JOB_TYPES)]
 
 
 class ErrorDetail(TypedDict):
@@ -147,6 +153,8 @@ class Job(TypedDict):
     attempts: Annotated[int, Field(ge=0)]
     created_at: PreciseSeconds
     expires_at: PreciseSeconds | None
+    webhook_url: str | None
+    webhook_events: list[JobEvent] | None
     queued_at: PreciseSeconds
     started_at: PreciseSeconds | None
     finished_at: PreciseSeconds | None
@@ -249,6 +257,8 @@ class ListedBatch(TypedDict):
     max_cost: Money | None
     paused_reason: Annotated[str, one_of("max_cost", "spend_cap", "account_suspended", "requested")] | None
     pause_requested_at: UnixSeconds | None
+    webhook_url: str | None
+    webhook_events: list[BatchEvent] | None
     rows_per_second: Annotated[float, Field(ge=0)]
     estimated_completion_at: UnixSeconds | None
     metadata: dict[str, str] | None

@@ -40,11 +40,15 @@ def _storable(filename: str) -> str:
     return "".join(character for character in name if character.isprintable())[-MAX_FILENAME_CHARACTERS:]
 
 
-def fields(json_fields: Collection[str]) -> dict[str, Any]:
-    """The other fields of the form. A form's fields are text; these are read as JSON, and one that is none, or null, is
-    left for the form to name. Raises InvalidRequest for a field that is there twice."""
+def fields(json_fields: Collection[str], list_fields: Collection[str] = ()) -> dict[str, Any]:
+    """The other fields of the form. A form's fields are text; `json_fields` are read as JSON, and one that is none, or
+    null, is left for the form to name. `list_fields` may be there several times; for any other field that is, raises
+    InvalidRequest."""
     found: dict[str, Any] = {}
     for name, values in request.form.lists():
+        if name in list_fields:
+            found[name] = values
+            continue
         if len(values) > 1:
             raise InvalidRequest(f"{name} is there {len(values)} times: send it once.", param=name)
         found[name] = _json_or_text(values[0]) if name in json_fields else values[0]

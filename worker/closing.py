@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import quotas
+from common import queue, quotas
 from common.batch_states import finish
 from common.database import owner_engine
 from common.output_lines import line
@@ -23,6 +23,7 @@ def close(batch_id: UUID) -> None:
     once."""
     while _step(batch_id):
         pass
+    queue.announce_deliveries()
 
 
 def _step(batch_id: UUID) -> bool:

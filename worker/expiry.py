@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import quotas
+from common import queue, quotas
 from common.batch_states import finish
 from common.database import owner_engine
 from worker.endings import reason
@@ -34,6 +34,8 @@ def _expire_some() -> int:
     with owner_engine().begin() as connection:
         due = connection.execute(_EXPIRE, {"limit": AT_ONCE}).all()
         _end_jobs(connection, [batch for batch in due if batch.kind == "single" and batch.unclaimed])
+    if due:
+        queue.announce_deliveries()
     for batch in due:
         if batch.kind != "single":
             log.info("a batch's completion window is over", extra={"batch": str(batch.id)})

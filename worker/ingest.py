@@ -66,6 +66,7 @@ def read(batch_id: UUID) -> None:
         return
     if plan is not None:
         queue.announce_work(plan)
+        queue.announce_deliveries()
 
 
 def ingest(batch_id: UUID) -> str | None:
@@ -173,6 +174,7 @@ def _fail(batch_id: UUID, errors: list[dict[str, Any]], counts: Counter[str]) ->
     }
     with owner_engine().begin() as connection:
         connection.execute(_FAIL, parameters)
+    queue.announce_deliveries()
     log.info("batch failed validation", extra={"errors": counts.total()})
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection, Cursor
 
-from common import pauses, quotas
+from common import pauses, queue, quotas
 from common.batch_states import finish
 from common.database import driver_as_owner, named
 from common.money import Price
@@ -93,8 +93,10 @@ def record(outcomes: Sequence[Outcome]) -> None:
             # The hottest rows are locked last: the batches', then the accounts' quotas, then the platform's.
             counted = _count(connection, sums)
             finish(connection.execute, sums)
-        capped = quotas.settle(connection, _changes(counted, sums))
-    for account_id in capped:
+        settled = quotas.settle(connection, _changes(counted, sums))
+    if settled.to_deliver:
+        queue.announce_deliveries()
+    for account_id in settled.capped:
         pauses.pause_account(account_id, "spend_cap")
 
 

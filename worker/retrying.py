@@ -35,6 +35,7 @@ def retry(batch_id: UUID) -> None:
             quotas.release(connection, batch.account_id, batch.period_start, batch.reserved_tokens, cost)
             connection.execute(_LET_GO, {"batch_id": batch_id})
     queue.announce_work(batch.plan)
+    queue.announce_deliveries()
 
 
 def _take_back(connection: Connection, batch_id: UUID) -> tuple[list[int], int, dict[str, int]]:

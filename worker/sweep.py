@@ -8,7 +8,7 @@ from common import pauses, queue
 from common.batch_input import INGEST_LOCK
 from common.database import owner_engine
 from common.plans import plans
-from worker import expiry, leases
+from worker import batch_progress, expiry, leases
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def run(trust_leases: bool = True) -> None:
             restart_ingests(connection)
             expiry.expire()
             restart_tasks(connection)
+            batch_progress.tell()
         # The end of the transaction gives the lock back; a rollback would cost the connection its prepared statements.
         connection.commit()
 

@@ -50,10 +50,13 @@ CREATE TABLE webhook_endpoints (
     CHECK ((previous_secret IS NULL) = (previous_secret_until IS NULL))
 );
 CREATE INDEX webhook_endpoints_of_account ON webhook_endpoints (account_id, id);
+-- Every event asks for these, and URLs of submissions may be very many.
+CREATE INDEX webhook_endpoints_listening ON webhook_endpoints (account_id)
+    WHERE origin = 'endpoint' AND state = 'enabled';
 CREATE UNIQUE INDEX webhook_endpoints_of_submissions ON webhook_endpoints (account_id, url)
     WHERE origin = 'submission' AND disabled_reason IS DISTINCT FROM 'deleted';
 CREATE INDEX webhook_endpoints_of_progress ON webhook_endpoints (account_id)
-    WHERE state = 'enabled' AND 'batch.progress' = ANY (event_types);
+    WHERE origin = 'endpoint' AND state = 'enabled' AND 'batch.progress' = ANY (event_types);
 
 -- What signs for URLs that jobs and batches name.
 CREATE TABLE webhook_secrets (
@@ -159,9 +162,11 @@ $$;
 
 # An event is written by the transaction that makes it true: the database sees to that, whoever changes the state.
 EVENTS = """
+CREATE INDEX events_of_batch ON events (batch_id, id) WHERE batch_id IS NOT NULL;
+
 -- Writes an event with a delivery for each enabled endpoint that wants it, and for `own_url`, which a job or batch
--- names, where `own_wants` says so. An event with `heard` is written only where somebody hears of it: there may be
--- millions. `batchyard.deliveries` then tells the rest of the transaction that something is to be delivered.
+-- names, where `own_wants` says so. An event with `heard` is written only where somebody asked to hear of it: there may
+-- be millions. `batchyard.deliveries` then tells the rest of the transaction that something is to be delivered.
 CREATE FUNCTION write_event(wanted_account uuid, wanted_type text, of_batch uuid, wanted_data jsonb, heard boolean,
     own_url text DEFAULT NULL, own_wants boolean DEFAULT false)
 RETURNS void
@@ -178,12 +183,15 @@ BEGIN
     IF own_url IS NOT NULL AND own_wants THEN
         -- Made when it was submitted; its owner may have deleted it since.
         SELECT e.id INTO own_id FROM webhook_endpoints e
-        WHERE e.account_id = wanted_account AND e.url = own_url AND e.origin = 'submission' AND e.state = 'enabled';
+        WHERE e.account_id = wanted_account AND e.url = own_url AND e.origin = 'submission' AND e.state = 'enabled'
+            AND e.disabled_reason IS DISTINCT FROM 'deleted';
         IF own_id IS NOT NULL THEN
             receivers := receivers || own_id;
         END IF;
     END IF;
-    IF receivers IS NULL AND heard THEN
+    -- One that its own job or batch asked for is there even where its URL is disabled by now, so that none is missing
+    -- unnoticed.
+    IF receivers IS NULL AND heard AND NOT (own_url IS NOT NULL AND own_wants) THEN
         RETURN;
     END IF;
     INSERT INTO events (id, account_id, type, batch_id, data, created_at)
@@ -202,24 +210,31 @@ BATCH_EVENTS = """
 CREATE FUNCTION tell_of_batch() RETURNS trigger LANGUAGE plpgsql AS
 $$
 DECLARE
-    of_single boolean := NEW.kind = 'single';
-    told text := CASE
-        WHEN of_single AND NEW.state = 'completed' AND NEW.succeeded = 1 THEN 'job.completed'
-        WHEN of_single AND NEW.state IN ('completed', 'failed', 'cancelled', 'expired') THEN 'job.failed'
-        WHEN NOT of_single AND NEW.state IN ('in_progress', 'paused', 'completed', 'failed', 'cancelled', 'expired')
-            THEN 'batch.' || NEW.state
-        END;
-    shown text := CASE WHEN of_single THEN 'job_' ELSE 'batch_' END || replace(NEW.id::text, '-', '');
+    of_single boolean;
+    told text;
+    shown text;
 BEGIN
-    IF told IS NOT NULL THEN
-        PERFORM write_event(NEW.account_id, told, NEW.id, jsonb_build_object('id', shown), of_single, NEW.webhook_url,
-            coalesce(told = ANY (NEW.webhook_events), NEW.ended_at IS NOT NULL));
+    -- Jobs end by the million, and of most nobody hears: they pay for this look alone.
+    IF NEW.kind = 'single' AND NEW.webhook_url IS NULL AND NOT EXISTS (SELECT 1 FROM webhook_endpoints e
+            WHERE e.account_id = NEW.account_id AND e.origin = 'endpoint' AND e.state = 'enabled') THEN
+        RETURN NULL;
     END IF;
+    of_single := NEW.kind = 'single';
+    told := CASE
+        WHEN NOT of_single THEN 'batch.' || NEW.state
+        WHEN NEW.state = 'completed' AND NEW.succeeded = 1 THEN 'job.completed'
+        ELSE 'job.failed'
+        END;
+    shown := CASE WHEN of_single THEN 'job_' ELSE 'batch_' END || replace(NEW.id::text, '-', '');
+    PERFORM write_event(NEW.account_id, told, NEW.id, jsonb_build_object('id', shown), of_single, NEW.webhook_url,
+        coalesce(told = ANY (NEW.webhook_events), NEW.ended_at IS NOT NULL));
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER tell_of_batch AFTER UPDATE OF state ON batches
-    FOR EACH ROW WHEN (NEW.state IS DISTINCT FROM OLD.state) EXECUTE FUNCTION tell_of_batch();
+CREATE TRIGGER tell_of_batch AFTER UPDATE OF state ON batches FOR EACH ROW
+    WHEN (NEW.state IS DISTINCT FROM OLD.state AND (NEW.state IN ('completed', 'failed', 'cancelled', 'expired')
+        OR NEW.state IN ('in_progress', 'paused') AND NEW.kind <> 'single'))
+    EXECUTE FUNCTION tell_of_batch();
 """
 
 # The highest share, in percent, of a limit that the account was told that it used in the period: 0, 50, 80 or 100.
@@ -227,6 +242,14 @@ THRESHOLDS = """
 ALTER TABLE quotas
     ADD COLUMN told_of_tokens smallint NOT NULL DEFAULT 0 CHECK (told_of_tokens IN (0, 50, 80, 100)),
     ADD COLUMN told_of_cost smallint NOT NULL DEFAULT 0 CHECK (told_of_cost IN (0, 50, 80, 100));
+
+-- The highest of these shares that so much is of a limit; 0 where there is no limit.
+CREATE FUNCTION share_reached(used bigint, of_limit bigint) RETURNS smallint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$
+    SELECT CASE WHEN used >= of_limit THEN 100 WHEN used >= of_limit * 0.8 THEN 80 WHEN used >= of_limit * 0.5 THEN 50
+        ELSE 0 END::smallint
+$$;
 """
 
 ACCESS = """

@@ -61,8 +61,8 @@ def test_work_in_progress_is_always_in_order(stack: Stack) -> None:
 
 def checked(batches: int) -> str:
     return (
-        f"checked {batches} batches and single jobs: results, usage records, counters, reservations, claims; quotas,"
-        " leases, orphans, tickets, tasks and ingests: nothing off\n"
+        f"checked {batches} batches and single jobs: results, usage records, counters, reservations, claims, events;"
+        " quotas, leases, orphans, tickets, tasks and ingests: nothing off\n"
     )
 
 

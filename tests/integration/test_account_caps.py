@@ -185,7 +185,7 @@ def test_a_suspended_account_s_work_waits_for_both_reasons_to_be_gone(database: 
 
 def told(database: psycopg.Connection) -> list[Any]:
     """The caps that accounts were told they came to."""
-    query = "SELECT data ->> 'nano_usd' FROM events WHERE type = 'usage.threshold_reached' ORDER BY id"
+    query = "SELECT data ->> 'limit_value' FROM events WHERE data ->> 'limit' = 'soft_cap' ORDER BY id"
     return [int(row[0]) for row in database.execute(query)]
 
 
@@ -279,7 +279,7 @@ def test_the_event_has_an_id_in_the_order_of_time_as_all_others(database: psycop
     change(of, soft_cap=work.COST)
     before = ids.new_id()
     spend(1)
-    (found,) = one(database, "SELECT id FROM events")
+    (found,) = one(database, "SELECT id FROM events WHERE type = 'usage.threshold_reached'")
     assert isinstance(found, UUID)
     assert found.version == 7
     assert before.int >> 80 <= found.int >> 80 <= ids.new_id().int >> 80

@@ -12,7 +12,7 @@ import pytest
 from common import ids
 from tests import work
 from tests.databases import one
-from tests.exact import check_exact
+from tests.exact import check_events, check_exact
 from tests.web_client import WebClient
 from tests.work import take
 from worker import closing, leases, retention, retrying, sweep
@@ -121,6 +121,7 @@ def test_whatever_happens_at_once_every_row_ends_once_and_every_number_is_exact(
     _calm(web, database, batch_ids)
     for batch_id in batch_ids:
         check_exact(web, database, batch_id)
+    check_events()
     assert one(database, "SELECT max(n) FROM (SELECT count(*) AS n FROM usage_records GROUP BY batch_id, seq) x") == (
         1,
     )

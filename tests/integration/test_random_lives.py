@@ -1,4 +1,5 @@
-"""Settling in any order, any number of times: what is held and used is always a sum of receipts and of open jobs."""
+"""Settling in any order, any number of times: what is held and used is always a sum of receipts and of open jobs, and
+each end is told once."""
 
 import contextlib
 import random
@@ -12,9 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from common import batch_pauses, batches, ids
 from common.errors import Conflict, QuotaExceeded
 from common.keys import Caller
+from common.submission_webhooks import Webhook
 from tests import work
 from tests.databases import one
-from tests.exact import check_counters_are_sums
+from tests.exact import check_counters_are_sums, check_events
 from tests.integration.test_reservations import MODEL, cap, submit
 from tests.work import take
 from worker import closing, expiry, leases, retrying
@@ -22,6 +24,8 @@ from worker.claims import Claim
 from worker.outcomes import record
 
 pytestmark = pytest.mark.usefixtures("settings")
+
+URL = "https://hooks.example.com/"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -39,7 +43,7 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
     def make() -> None:
         of = chance.choice(callers)
         if chance.random() < 0.5:
-            submit(of)
+            submit(of, webhook=chance.choice([None, Webhook(URL), Webhook(URL, ["job.failed"])]))
         else:
             max_cost = chance.choice([None, 200_000, 10**12])
             batch_ids.append(work.bulk(of, chance.randrange(1, 12), model=MODEL, max_cost=max_cost))
@@ -119,3 +123,4 @@ def test_sums_hold_after_every_step_of_a_random_life(seed: int, database: psycop
     for _ in range(40):
         chance.choice([*acts, claim, finish])()
         check_counters_are_sums(database)
+        check_events()

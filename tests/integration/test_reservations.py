@@ -13,6 +13,7 @@ from common.batches import Options
 from common.errors import Conflict, InvalidRequest, QuotaExceeded
 from common.keys import Caller
 from common.reservations import Reserver
+from common.submission_webhooks import Webhook
 from tests import work
 from tests.databases import one
 from tests.exact import check_counters_are_sums, check_quotas_are_sums
@@ -37,8 +38,9 @@ def cap(database: psycopg.Connection, of: Caller, nano_dollars: int | None) -> C
     return work.caller_of(of.account_id)
 
 
-def submit(of: Caller, max_tokens: int = 100) -> jobs.Job:
-    return jobs.submit(of, "/v1/completions", {"model": MODEL, "prompt": "Hi", "max_tokens": max_tokens}, None)
+def submit(of: Caller, max_tokens: int = 100, webhook: Webhook | None = None) -> jobs.Job:
+    body = {"model": MODEL, "prompt": "Hi", "max_tokens": max_tokens}
+    return jobs.submit(of, "/v1/completions", body, None, webhook=webhook)
 
 
 def held(max_tokens: int = 100) -> tuple[int, int]:
