@@ -30,6 +30,8 @@ from tests.process_settings import process_settings
 EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "3")
 SECONDS = 60 * 60
 CHAT = "/v1/chat/completions"
+# Of a network that is nowhere (RFC 5737), so that whoever delivers there reaches nobody.
+HOOK = "https://203.0.113.1/hooks"
 # Where a request that the document allows may mean nothing all the same: ranges that end before they begin, moments
 # that are over, limits and plans by their names, pages that no answer has named, and pages of a download.
 BEYOND_SCHEMAS = (
@@ -40,6 +42,9 @@ BEYOND_SCHEMAS = (
     "/v1/admin/accounts",
     "/v1/admin/accounts/{account_id}",
     "/v1/admin/accounts/{account_id}/api_keys",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_endpoints/{endpoint_id}",
+    "/v1/webhook_deliveries/replay",
 )
 
 
@@ -96,6 +101,8 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
     csv = customer.ended_batch(customer.create_batch(b"text\na\nb\n")["id"])
     refused = customer.ended_batch(answer(customer.post("/v1/batches", {"endpoint": CHAT, "requests": [1]}))["id"])
     key = answer(customer.post("/v1/api_keys", {"name": "another", "scopes": ["jobs"]}))
+    endpoints = [answer(customer.post("/v1/webhook_endpoints", {"url": HOOK})) for _ in range(3)]
+    sent = [answer(customer.post(f"/v1/webhook_endpoints/{endpoint['id']}/test", {})) for endpoint in endpoints]
     accounts = [answer(operator.post("/v1/admin/accounts", {"name": name})) for name in ("one", "two")]
     return {
         "account_id": [account["id"] for account in accounts],
@@ -104,6 +111,8 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
         "file_id": [ended["output_file_id"], ended["error_file_id"], csv["input_file_id"]],
         "model_id": ["sim"],
         "key_id": [key["id"]],
+        "endpoint_id": [endpoint["id"] for endpoint in endpoints],
+        "delivery_id": [delivery["id"] for delivery in sent],
     }
 
 
@@ -130,9 +139,9 @@ def configuration(folder: Path, users: list[User]) -> Path:
         "[[operations]]",
         'include-path-regex = "^/v1/admin/"',
         f'headers = {{ Authorization = "Bearer {operator.key}" }}',
-        # Every check is made unless it is named here. GET of this address is the batch "estimate", which there is not.
+        # Every check is made unless it is named here. GET of these is the batch "estimate", and the delivery "replay".
         "[[operations]]",
-        'include-path = "/v1/batches/estimate"',
+        'include-path = ["/v1/batches/estimate", "/v1/webhook_deliveries/replay"]',
         "checks.allow_header_conformance.enabled = false",
     ]
     path = folder / "schemathesis.toml"
