@@ -102,7 +102,7 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
     refused = customer.ended_batch(answer(customer.post("/v1/batches", {"endpoint": CHAT, "requests": [1]}))["id"])
     key = answer(customer.post("/v1/api_keys", {"name": "another", "scopes": ["jobs"]}))
     endpoints = [answer(customer.post("/v1/webhook_endpoints", {"url": HOOK})) for _ in range(3)]
-    sent = [answer(customer.post(f"/v1/webhook_endpoints/{endpoint['id']}/test", {})) for endpoint in endpoints]
+    samples = [answer(customer.post(f"/v1/webhook_endpoints/{endpoint['id']}/test", {})) for endpoint in endpoints]
     accounts = [answer(operator.post("/v1/admin/accounts", {"name": name})) for name in ("one", "two")]
     return {
         "account_id": [account["id"] for account in accounts],
@@ -112,7 +112,7 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
         "model_id": ["sim"],
         "key_id": [key["id"]],
         "endpoint_id": [endpoint["id"] for endpoint in endpoints],
-        "delivery_id": [delivery["id"] for delivery in sent],
+        "delivery_id": [delivery["id"] for delivery in samples],
     }
 
 

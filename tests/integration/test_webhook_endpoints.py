@@ -66,6 +66,13 @@ def test_a_secret_is_shown_once_and_stored_encrypted(web: WebClient, database: p
     assert webhook_secrets.unseal(stored[0]) == secret
 
 
+def test_under_an_idempotency_key_one_endpoint_is_made_and_its_secret_given_again(web: WebClient) -> None:
+    answers = [web.post(ENDPOINTS, {"Idempotency-Key": "one"}, json={"url": URL}) for _ in range(2)]
+    assert answers[0].get_json() == answers[1].get_json()
+    assert [answer.headers["cache-control"] for answer in answers] == ["no-store"] * 2
+    assert len(web.get(ENDPOINTS).get_json()["data"]) == 1
+
+
 def test_event_types_are_stored_once_each_and_progress_only_where_it_is_named(web: WebClient) -> None:
     assert "batch.progress" not in make(web)["event_types"]
     made = make(web, event_types=["job.failed", "batch.progress", "job.failed"])

@@ -16,14 +16,14 @@ import httpx2
 import pytest
 
 from common import webhook_secrets
+from common.webhook_events import EVENT_TYPES
 from local.process import ROOT
 from tests.sdk import node_program
 
 SECRET, OTHER = webhook_secrets.new(), webhook_secrets.new()
 BODY = '{"id":"evt_1","object":"event","created_at":1,"type":"job.completed","data":{"id":"job_1","result":"é"}}'
-EXAMPLES = re.findall(
-    r"^```(python|js)\n(.*?)^```$", (ROOT / "docs" / "webhooks.md").read_text(), re.DOTALL | re.MULTILINE
-)
+DOCS = (ROOT / "docs" / "webhooks.md").read_text()
+EXAMPLES = re.findall(r"^```(python|js)\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
 
 # What a program adds to an example to say which of the webhooks in its input verify.
 ASK_PYTHON = """
@@ -92,6 +92,12 @@ def test_the_docs_have_an_example_of_each_kind_and_the_plain_ones_are_ten_lines(
     for _, example in EXAMPLES[2:]:
         function = example.partition("verified(")[2].splitlines()[1:]
         assert len([line for line in function if line.strip() not in ("", "}")]) <= 10
+
+
+def test_the_docs_name_every_event_and_no_other() -> None:
+    table = DOCS.partition("\n## Events")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:batch|job|usage|webhook_endpoint)\.\w+)`", table))
+    assert named == set(EVENT_TYPES)
 
 
 @contextmanager
