@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import audit, ids, names, queue, webhook_rotation, webhook_secrets, webhook_urls
+from common import audit, ids, names, queue, webhook_secrets, webhook_urls
 from common.audit import Actor
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.webhook_events import EVENT_TYPES
@@ -173,12 +173,13 @@ def enable(actor: Actor, account_id: UUID, endpoint_id: str) -> Endpoint:
 
 
 def disable(actor: Actor, account_id: UUID, endpoint_id: str) -> Endpoint:
-    """Nothing is delivered any more, and what waits fails. Once more changes nothing. Raises NotFound."""
+    """Nothing is delivered any more. What waits fails, by a deliverer: it may be too much for a request. Once more
+    changes nothing. Raises NotFound."""
     with actor.transaction() as connection:
         before = found(connection, account_id, endpoint_id, locked=True)
         if before.state == "disabled":
             return before
-        disabled = _end(connection, account_id, before, "requested")
+        disabled = _change(connection, _DISABLE, account_id, before, {"reason": "requested"})
         connection.execute(_TELL, {"account_id": account_id, "id": before.shown_id, "reason": "requested"})
         audit.record(connection, actor, "webhook_endpoint.disable", account_id, endpoint=before.shown_id)
     queue.announce_deliveries()
@@ -190,35 +191,8 @@ def delete(actor: Actor, account_id: UUID, endpoint_id: str) -> None:
     NotFound."""
     with actor.transaction() as connection:
         before = found(connection, account_id, endpoint_id, locked=True)
-        _end(connection, account_id, before, "deleted")
+        _change(connection, _DISABLE, account_id, before, {"reason": "deleted"})
         audit.record(connection, actor, "webhook_endpoint.delete", account_id, endpoint=before.shown_id)
-
-
-def _end(connection: Connection, account_id: UUID, before: Endpoint, reason: str) -> Endpoint:
-    disabled = _change(connection, _DISABLE, account_id, before, {"reason": reason})
-    connection.execute(_FAIL_WAITING, {"account_id": account_id, "id": before.id})
-    return disabled
-
-
-def rotate_secret(actor: Actor, account_id: UUID, endpoint_id: str, overlap: timedelta) -> NewSecret:
-    """A new secret; for `overlap` the one before signs too. Raises NotFound, InvalidRequest for an overlap that is too
-    long, and Conflict for an endpoint of jobs and batches or while the secret before the current one still signs."""
-    secret = webhook_secrets.new()
-    with actor.transaction() as connection:
-        before = found(connection, account_id, endpoint_id, locked=True)
-        if before.origin == "submission":
-            raise Conflict(
-                "The account's own secret signs for URLs that jobs and batches name: POST /v1/webhook_secret/rotate.",
-                param="endpoint_id",
-            )
-        webhook_rotation.check(overlap, before.previous_secret_until)
-        values = {"secret": webhook_secrets.seal(secret), "overlap": overlap if overlap else None}
-        rotated = _change(connection, _ROTATE, account_id, before, values)
-        audit.record(
-            connection, actor, "webhook_endpoint.rotate_secret", account_id,
-            endpoint=before.shown_id, overlap_seconds=int(overlap.total_seconds()),
-        )  # fmt: skip
-    return NewSecret(rotated, secret)
 
 
 _COLUMNS = """
@@ -256,18 +230,7 @@ _DISABLE = text(f"""
     UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = :reason, disabled_at = now()
     WHERE {_OWN} AND id = :id RETURNING {_COLUMNS}
 """)
-# What is being sent is its deliverer's, which fails it when the attempt does.
-_FAIL_WAITING = text("""
-    UPDATE deliveries SET state = 'failed', next_attempt_at = NULL, ended_at = now()
-    WHERE account_id = :account_id AND endpoint_id = :id AND state = 'pending'
-""")
 _TELL = text("""
     SELECT write_event(:account_id, 'webhook_endpoint.disabled', NULL,
         jsonb_build_object('id', CAST(:id AS text), 'reason', CAST(:reason AS text)), false)
-""")
-_ROTATE = text(f"""
-    UPDATE webhook_endpoints SET secret = :secret,
-        previous_secret = CASE WHEN CAST(:overlap AS interval) IS NOT NULL THEN secret END,
-        previous_secret_until = now() + CAST(:overlap AS interval)
-    WHERE {_OWN} AND id = :id RETURNING {_COLUMNS}
 """)

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, jsonify
 
-from common import webhook_deliveries, webhook_endpoints, webhook_samples
+from common import webhook_deliveries, webhook_endpoints, webhook_rotation, webhook_samples
 from common.webhook_endpoints import NewSecret
 from web import forms, queries, render, webhook_forms, webhook_render, webhook_schemas
 from web.acting import own_key
@@ -102,7 +102,7 @@ def disable(endpoint_id: str) -> Response:
 def rotate_secret(endpoint_id: str) -> Response:
     """Makes a new secret. For the overlap, a day unless said otherwise, the one before signs too."""
     form = forms.parse(webhook_forms.RotateEndpointSecret, forms.json_object())
-    return with_secret(webhook_endpoints.rotate_secret(own_key(), caller().account_id, endpoint_id, form.overlap()))
+    return with_secret(webhook_rotation.of_endpoint(own_key(), caller().account_id, endpoint_id, form.overlap()))
 
 
 @blueprint.post("/<endpoint_id>/test")

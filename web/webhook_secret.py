@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, jsonify
 
-from common import webhook_account_secret
+from common import webhook_rotation
 from web import forms, webhook_forms, webhook_schemas
 from web.acting import own_key
 from web.auth import caller, requires
@@ -23,12 +23,12 @@ blueprint = Blueprint("webhook_secret", __name__, url_prefix="/webhook_secret")
 def rotate() -> Response:
     """Makes a new secret, or the first. For the overlap, a day unless said otherwise, the one before signs too."""
     form = forms.parse(webhook_forms.RotateSecret, forms.json_object())
-    made = webhook_account_secret.rotate(own_key(), caller().account_id, form.overlap())
+    made = webhook_rotation.of_account(own_key(), caller().account_id, form.overlap())
     shown: webhook_schemas.WebhookSecret = {
         "object": "webhook_secret",
         "signing_secret": made.secret,
-        "previous_secret_expires_at": unix(made.found.previous_secret_until),
-        "created_at": unix(made.found.created_at),
+        "previous_secret_expires_at": unix(made.previous_secret_until),
+        "created_at": unix(made.created_at),
     }
     response = jsonify(shown)
     response.headers["Cache-Control"] = "no-store"
