@@ -30,8 +30,8 @@ from tests.process_settings import process_settings
 EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "3")
 SECONDS = 60 * 60
 CHAT = "/v1/chat/completions"
-# Of a network that is nowhere (RFC 5737), so that whoever delivers there reaches nobody.
-HOOK = "https://203.0.113.1/hooks"
+# A name that nobody has (RFC 2606), so that whoever delivers there reaches nobody.
+HOOK = "https://hooks.example.invalid/"
 # Where a request that the document allows may mean nothing all the same: ranges that end before they begin, moments
 # that are over, limits and plans by their names, pages that no answer has named, and pages of a download.
 BEYOND_SCHEMAS = (
