@@ -6,7 +6,8 @@ from common.idempotency import HEADER, MAX_KEY_CHARACTERS
 
 ABOUT = """\
 Prompts go in one at a time, as batch files, or as a CSV with a template. Batchyard runs them against a model service,
-keeps an exact account of tokens and money, and gives the answers back by polling or by download.
+keeps an exact account of tokens and money, and gives the answers back by polling or by download; signed webhooks
+tell of them.
 
 An API key goes into `Authorization: Bearer` or `X-API-Key`. Bodies may be sent with `Content-Encoding: gzip`. Whatever
 its method, a request is answered with 413 when its body is too large, and with 415 when its encoding is not read here.

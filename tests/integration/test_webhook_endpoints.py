@@ -204,6 +204,18 @@ def test_a_rotated_secret_leaves_the_one_before_for_the_overlap(web: WebClient, 
         refused(web.post(f"{ENDPOINTS}/{made['id']}/rotate_secret", json=wrong), 400)
 
 
+def test_of_rotations_at_once_one_is_done_and_no_secret_is_lost(web: WebClient, database: psycopg.Connection) -> None:
+    made = make(web)
+    web.post("/v1/webhook_secret/rotate", json={})
+    paths = (f"{ENDPOINTS}/{made['id']}/rotate_secret", "/v1/webhook_secret/rotate")
+    for path in paths:
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda path: web.post(path, json={}), [path] * 4))
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    (previous,) = one(database, "SELECT previous_secret FROM webhook_endpoints")
+    assert unsealed((previous,)) == [made["signing_secret"]]
+
+
 def unsealed(row: tuple[object, ...]) -> list[str]:
     return [webhook_secrets.unseal(value) for value in row if isinstance(value, bytes)]
 
