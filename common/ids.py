@@ -30,6 +30,14 @@ def parse(prefix: Prefix, shown: str) -> UUID | None:
     return UUID(hex=digits)
 
 
+def parse_wanted(prefix: Prefix, shown: str | None, param: str) -> UUID | None:
+    """What a list is to be of, by the id that a query names, or None where it names none. Raises InvalidRequest."""
+    found = parse(prefix, shown) if shown is not None else None
+    if found is None and shown is not None:
+        raise InvalidRequest(f"{param} is an id that begins with {prefix}.", param=param)
+    return found
+
+
 def parse_after(prefix: Prefix, after: str | None) -> UUID | None:
     """Where a page of a list begins: behind the id `after`, or None, at the start. Raises InvalidRequest."""
     found = None if after is None else parse(prefix, after)

@@ -20,6 +20,7 @@ from web import (
     cli,
     cli_doctor,
     cli_platform,
+    cli_webhooks,
     cli_workers,
     docs,
     errors,
@@ -31,6 +32,9 @@ from web import (
     rate_limits,
     request_body,
     usage,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secret,
 )
 from web.multipart import UploadRequest
 
@@ -77,13 +81,15 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
-    customers = [resource.blueprint for resource in (jobs, batches, files, models, api_keys, usage, limits)]
+    webhooks = (webhook_endpoints, webhook_deliveries, webhook_secret)
+    resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
+    customers = [resource.blueprint for resource in resources]
     for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
-    for group in (cli.accounts_group, cli.keys_group, *operators):
+    for group in (cli.accounts_group, cli.keys_group, cli_webhooks.webhooks_group, *operators):
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)

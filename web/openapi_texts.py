@@ -6,7 +6,8 @@ from common.idempotency import HEADER, MAX_KEY_CHARACTERS
 
 ABOUT = """\
 Prompts go in one at a time, as batch files, or as a CSV with a template. Batchyard runs them against a model service,
-keeps an exact account of tokens and money, and gives the answers back by polling or by download.
+keeps an exact account of tokens and money, and gives the answers back by polling or by download; signed webhooks
+tell of them.
 
 An API key goes into `Authorization: Bearer` or `X-API-Key`. Bodies may be sent with `Content-Encoding: gzip`. Whatever
 its method, a request is answered with 413 when its body is too large, and with 415 when its encoding is not read here.
@@ -22,6 +23,9 @@ TAGS = {
     "api_keys": "The keys of the account.",
     "usage": "What was used, and what it cost.",
     "limits": "What applies, and what is left of it.",
+    "webhook_endpoints": "Where the account is told of its events, and of which.",
+    "webhook_deliveries": "What was sent to its endpoints, and sending it again.",
+    "webhook_secret": "What signs for URLs that jobs and batches name.",
     "admin-accounts": "For operators: every account, and its keys.",
     "admin-platform": "For operators: the switch and the cap for all calls, what waits, and who did what.",
     "health": "Is the process alive, and can it serve?",

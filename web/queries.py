@@ -7,6 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from common.errors import InvalidRequest
 from common.usage import GROUPS, Group
+from common.webhook_deliveries import State
+from common.webhook_events import EventType
 from web import forms
 from web.fields import Model, Text, documented
 
@@ -86,6 +88,20 @@ class Content(Query):
 class KeyList(Query):
     limit: Limit = DEFAULT_PAGE
     after: Annotated[str, _last_id("key_[0-9a-f]{32}")] | None = None
+
+
+class WebhookEndpointList(Query):
+    limit: Limit = DEFAULT_PAGE
+    after: Annotated[str, _last_id("we_[0-9a-f]{32}")] | None = None
+
+
+class WebhookDeliveryList(Query):
+    limit: Limit = DEFAULT_PAGE
+    after: Annotated[str, _last_id("dlv_[0-9a-f]{32}")] | None = None
+    endpoint_id: Annotated[str, documented(pattern="^we_[0-9a-f]{32}$")] | None = None
+    event_id: Annotated[str, documented(pattern="^evt_[0-9a-f]{32}$")] | None = None
+    event_type: EventType | None = None
+    status: State | None = None
 
 
 class AccountList(Query):

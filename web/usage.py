@@ -1,7 +1,6 @@
 """/v1/usage: what an account used, and what that cost."""
 
 from datetime import UTC, datetime
-from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
@@ -56,13 +55,6 @@ def _receipts(query: queries.UsageRange, start: datetime | None = None, end: dat
         start,
         end,
         query.model,
-        _id("key_", query.api_key_id, "api_key_id"),
-        _id("batch_", query.batch_id, "batch_id"),
+        ids.parse_wanted("key_", query.api_key_id, "api_key_id"),
+        ids.parse_wanted("batch_", query.batch_id, "batch_id"),
     )
-
-
-def _id(prefix: ids.Prefix, shown: str | None, param: str) -> UUID | None:
-    found = ids.parse(prefix, shown) if shown is not None else None
-    if found is None and shown is not None:
-        raise InvalidRequest(f"{param} is an id that begins with {prefix}.", param=param)
-    return found

@@ -28,6 +28,7 @@ CREATE TABLE webhook_endpoints (
     -- submission: made with the first job or batch that names the URL, told of those that name it, signed with the
     -- account's secret
     origin text NOT NULL DEFAULT 'endpoint' CHECK (origin IN ('endpoint', 'submission')),
+    name text NOT NULL DEFAULT '',
     description text NOT NULL DEFAULT '',
     event_types text[] NOT NULL DEFAULT '{}',
     -- Whether events of jobs have the job's result with them.

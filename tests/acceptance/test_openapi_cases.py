@@ -31,6 +31,8 @@ EXAMPLES = os.environ.get("OPENAPI_EXAMPLES")
 FEW_EXAMPLES, SEED = "3", "1"
 SECONDS = 60 * 60
 CHAT = "/v1/chat/completions"
+# A name that nobody has (RFC 2606), so that whoever delivers there reaches nobody.
+HOOK = "https://hooks.example.invalid/"
 # Where a request that the document allows may mean nothing all the same: ranges that end before they begin, moments
 # that are over, limits and plans by their names, pages that no answer has named, and pages of a download.
 BEYOND_SCHEMAS = (
@@ -41,6 +43,9 @@ BEYOND_SCHEMAS = (
     "/v1/admin/accounts",
     "/v1/admin/accounts/{account_id}",
     "/v1/admin/accounts/{account_id}/api_keys",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_endpoints/{endpoint_id}",
+    "/v1/webhook_deliveries/replay",
 )
 
 
@@ -97,6 +102,8 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
     csv = customer.ended_batch(customer.create_batch(b"text\na\nb\n")["id"])
     refused = customer.ended_batch(answer(customer.post("/v1/batches", {"endpoint": CHAT, "requests": [1]}))["id"])
     key = answer(customer.post("/v1/api_keys", {"name": "another", "scopes": ["jobs"]}))
+    endpoints = [answer(customer.post("/v1/webhook_endpoints", {"url": HOOK})) for _ in range(3)]
+    samples = [answer(customer.post(f"/v1/webhook_endpoints/{endpoint['id']}/test", {})) for endpoint in endpoints]
     accounts = [answer(operator.post("/v1/admin/accounts", {"name": name})) for name in ("one", "two")]
     return {
         "account_id": [account["id"] for account in accounts],
@@ -105,6 +112,8 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
         "file_id": [ended["output_file_id"], ended["error_file_id"], csv["input_file_id"]],
         "model_id": ["sim"],
         "key_id": [key["id"]],
+        "endpoint_id": [endpoint["id"] for endpoint in endpoints],
+        "delivery_id": [delivery["id"] for delivery in samples],
     }
 
 
@@ -131,9 +140,9 @@ def configuration(folder: Path, users: list[User]) -> Path:
         "[[operations]]",
         'include-path-regex = "^/v1/admin/"',
         f'headers = {{ Authorization = "Bearer {operator.key}" }}',
-        # Every check is made unless it is named here. GET of this address is the batch "estimate", which there is not.
+        # Every check is made unless it is named here. GET of these is the batch "estimate", and the delivery "replay".
         "[[operations]]",
-        'include-path = "/v1/batches/estimate"',
+        'include-path = ["/v1/batches/estimate", "/v1/webhook_deliveries/replay"]',
         "checks.allow_header_conformance.enabled = false",
     ]
     path = folder / "schemathesis.toml"

