@@ -4,6 +4,7 @@ A missing or malformed setting stops the program and names it. `.env.example` li
 a test keeps the two the same.
 """
 
+import re
 import sys
 from functools import lru_cache
 from typing import Literal
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
 class Settings(BaseSettings):
@@ -66,6 +69,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_storage(cls, value: str) -> str:
         return _with_scheme(value, "file:///", "s3://")
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _is_hosts(cls, value: str | None) -> str | None:
+        read = [_HOST.fullmatch(host.strip()) for host in value.split(",")] if value is not None else []
+        if not all(host is not None and int(host[2] or 1) < 65_536 for host in read):
+            raise ValueError("must be hosts, or hosts with ports such as localhost:9000, between commas")
+        return value
 
     @field_validator("webhook_ports")
     @classmethod
