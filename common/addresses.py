@@ -1,4 +1,4 @@
-"""Which addresses are on the public internet: what customers name must never lead to a network of the operator's own."""
+"""Which addresses are on the public internet: what customers name never leads to a network of the operator's."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
