@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +16,12 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Received:
+    """A request; `at` is when it was whole, in seconds since 1970."""
+
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float
 
     @property
     def webhook_id(self) -> str:
@@ -53,7 +57,7 @@ class Receiver:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             path = head[0].split(" ")[1]
-            self.received.append(Received(path, headers, body))
+            self.received.append(Received(path, headers, body, time.time()))
             answers = self.answers.get(path, [])
             answer = answers.pop(0) if len(answers) > 1 else answers[0] if answers else status(200)
             await answer(writer)
@@ -79,6 +83,16 @@ def said(content: bytes) -> Answer:
         await writer.drain()
 
     return answer
+
+
+def after(seconds: float, answer: Answer) -> Answer:
+    """Answers so, but not at once."""
+
+    async def wait(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        await answer(writer)
+
+    return wait
 
 
 async def hang(writer: asyncio.StreamWriter) -> None:

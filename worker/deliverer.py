@@ -77,7 +77,8 @@ class Deliverer:
             # A full process is woken by the next slot that is free.
             if room > 0 and not self._draining:
                 take = partial(delivery_claims.take, room, self._concurrency)
-                for delivery in await self._in_thread(take, []):
+                taken: list[ClaimedDelivery] = await self._in_thread(take, [])
+                for delivery in taken:
                     self._start(delivery)
             await asyncio.sleep(BETWEEN_CLAIMS_SECONDS)
 

@@ -40,7 +40,7 @@ def receiver() -> Iterator[Receiver]:
     with (
         receivers.running() as running,
         process_settings(
-            {**NEEDED, "WEBHOOK_PORTS": f"443,{running.port}", "WEBHOOK_ALLOWED_HOSTS": "trusted.example"}
+            {**NEEDED, "WEBHOOK_PORTS": f"443,8443,{running.port}", "WEBHOOK_ALLOWED_HOSTS": "trusted.example"}
         ),
     ):
         yield running
