@@ -137,10 +137,11 @@ def running(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
     async def stop() -> None:
         server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Those that are being accepted begin others.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     server = asyncio.run_coroutine_threadsafe(start(), loop).result()
     receiver.port = server.sockets[0].getsockname()[1]

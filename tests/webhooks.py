@@ -41,6 +41,15 @@ def event(database: psycopg.Connection, of: UUID, kind: str = "batch.completed",
     return UUID(str(rows(database, "SELECT id FROM events WHERE batch_id = %s", batch_id)[0]["id"]))
 
 
+def job_events(database: psycopg.Connection, accounts: Sequence[UUID], urls: Sequence[str]) -> None:
+    """An event for each URL, which a job of the account beside it is taken to have named; in one transaction."""
+    database.execute(
+        "SELECT write_event(account, 'job.completed', NULL, '{\"id\": \"job_0\"}', true, url, true)"
+        " FROM unnest(%s::uuid[], %s::text[]) AS named (account, url)",
+        [list(accounts), list(urls)],
+    )
+
+
 def rows(database: psycopg.Connection, query: LiteralString, *values: object) -> list[dict[str, Any]]:
     return database.cursor(row_factory=dict_row).execute(query, values).fetchall()
 

@@ -32,6 +32,7 @@ from worker.delivery_claims import LEASE_SECONDS
 EVENTS = int(os.environ.get("WEBHOOK_EVENTS", "1000"))
 KILLS = int(os.environ.get("WEBHOOK_KILLS", "3"))
 EVENTS_PER_SECOND = 200
+EVENTS_AT_ONCE = 10
 EVENTS_PER_KILL = 100
 ENDPOINTS = 50
 HANGING = 10
@@ -91,15 +92,14 @@ class Told:
     def _account(self, number: int) -> UUID:
         return self._accounts[number % len(self._accounts)]
 
-    def write(self) -> None:
-        """One event, for the next endpoint."""
-        number = self.written % len(self._urls)
-        self._database.execute(
-            "SELECT write_event(%s, 'job.completed', NULL, '{\"id\": \"job_0\"}', true, %s, true)",
-            [self._account(number), self._urls[number]],
+    def write(self, events: int = 1) -> None:
+        """Events for the next endpoints, one for each, in one transaction."""
+        numbers = [number % len(self._urls) for number in range(self.written, self.written + events)]
+        webhooks.job_events(
+            self._database, [self._account(number) for number in numbers], [self._urls[number] for number in numbers]
         )
         queue.announce_deliveries()
-        self.written += 1
+        self.written += events
 
 
 def expected(database: psycopg.Connection) -> dict[tuple[str, str], datetime]:
@@ -128,10 +128,10 @@ def test_receivers_that_hang_delay_nobody_else(
         receiver.at(f"/{number}", hang)
     delivering_begins(database, told, receiver)
     began = time.monotonic()
-    for number in range(EVENTS):
-        told.write()
-        # Between two events, at the pace that is asked.
-        time.sleep(max(0.0, began + number / EVENTS_PER_SECOND - time.monotonic()))
+    for number in range(0, EVENTS, EVENTS_AT_ONCE):
+        told.write(EVENTS_AT_ONCE)
+        # Between two groups, at the pace that is asked.
+        time.sleep(max(0.0, began + (number + EVENTS_AT_ONCE) / EVENTS_PER_SECOND - time.monotonic()))
     rate = EVENTS / (time.monotonic() - began)
 
     written = expected(database)
@@ -150,8 +150,7 @@ def test_receivers_that_hang_delay_nobody_else(
 
 def delivering_begins(database: psycopg.Connection, told: Told, receiver: Receiver) -> None:
     """Waits until the process has started: what it takes for that is no part of a delivery's time."""
-    for _ in range(ENDPOINTS):
-        told.write()
+    told.write(ENDPOINTS)
     delivered(database, ENDPOINTS - HANGING, 30)
     receiver.received.clear()
     database.execute("DELETE FROM events WHERE id IN (SELECT event_id FROM deliveries WHERE state = 'delivered')")
