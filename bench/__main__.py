@@ -27,6 +27,7 @@ from bench.provider import provider
 from bench.rig import tell
 from bench.single import single
 from bench.upload import upload
+from bench.webhooks import webhooks
 
 MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "provider": provider,
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "single": single,
     "accept": accept,
     "upload": upload,
+    "webhooks": webhooks,
 }
 
 

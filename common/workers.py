@@ -1,16 +1,20 @@
 """The worker processes that live, as they say so in PostgreSQL: there an operator finds them also when Redis is away or
 has been emptied, and asks them to drain, whichever host they are on."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from common import audit
 from common.audit import Actor
 from common.database import as_owner
 from common.errors import NotFound
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
 # As long as its leases: what it holds is then taken from it, and it counts as dead.
@@ -42,9 +46,12 @@ def beat(name: str, host: str, pid: int) -> bool:
 
 
 def leave(name: str) -> None:
-    """The worker ends."""
-    with as_owner() as connection:
-        connection.execute(_LEAVE, {"name": name})
+    """The worker ends. Where the database is away it stays listed for a while."""
+    try:
+        with as_owner() as connection:
+            connection.execute(_LEAVE, {"name": name})
+    except SQLAlchemyError as error:
+        log.warning("the worker stays listed for a while", extra={"error": str(error)})
 
 
 def known() -> Sequence[Worker]:

@@ -1,6 +1,6 @@
 """`python -m local up`: the whole stack in the foreground until Ctrl-C or SIGTERM.
 
-Reads PORT (8000), BATCHYARD_HOME (./.batchyard), WORKERS, and every setting of .env.example.
+Reads PORT (8000), BATCHYARD_HOME (./.batchyard), WORKERS, DELIVERERS, and every setting of .env.example.
 `python -m local remove` deletes the home and all its data.
 """
 
@@ -52,6 +52,7 @@ def _up(home: Path) -> None:
             home,
             port=_number("PORT", DEFAULT_PORT, 1, 65_535),
             workers=_number("WORKERS", _default_workers(), 0, 64),
+            deliverers=_number("DELIVERERS", 1, 0, 64),
             extra_env=os.environ,
             tell=say,
         )

@@ -46,11 +46,14 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
         **_provider(home, given),
         "WEB_PID": "",
         "WORKER_PIDS": "",
+        "DELIVERER_PIDS": "",
         "WEB_DATABASE_URL": _as_role(database_url, WEB_ROLE, home.secret("web_password")),
         "STORAGE_URL": storage.as_uri(),
         "UPLOAD_FOLDER": str(uploads),
         "SECRET_KEY": home.secret("secret_key"),
         "PORT": str(port),
+        # So that an integrator's program on this machine can be told.
+        "WEBHOOK_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
     }
     return chosen | {name: given[name] for name in sorted(SETTINGS & given.keys())}
 

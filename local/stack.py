@@ -47,6 +47,7 @@ class Stack:
         *,
         port: int | None = None,
         workers: int = 1,
+        deliverers: int = 0,
         extra_env: Mapping[str, str] | None = None,
         with_web: bool = True,
         with_processes: bool = True,
@@ -61,6 +62,7 @@ class Stack:
         self.env: dict[str, str] = {}
         self.processes: dict[str, Process] = {}
         self._workers = workers if with_processes else 0
+        self._deliverers = deliverers if with_processes else 0
         self._with_web = with_web and with_processes
         self._with_processes = with_processes
         self._given = environment.without_our_own(self.home, extra_env or {})
@@ -96,6 +98,8 @@ class Stack:
                 self._start_web()
                 for _ in range(self._workers):
                     self.start_worker()
+                for _ in range(self._deliverers):
+                    self.start_deliverer()
                 self._wait_ready()
                 self._seed()
             self._ready = True
@@ -111,10 +115,17 @@ class Stack:
             self._note_pids()
 
     def start_worker(self) -> Process:
-        """One more worker process."""
+        """One more worker process, which generates."""
+        return self._start_worker_of("worker", [])
+
+    def start_deliverer(self) -> Process:
+        """One more worker process that delivers webhooks."""
+        return self._start_worker_of("deliverer", ["deliveries"])
+
+    def _start_worker_of(self, kind: str, arguments: list[str]) -> Process:
         worker = self._process(
-            f"worker-{len(self._worker_processes()) + 1}",
-            [sys.executable, "worker.py"],
+            f"{kind}-{len(self._processes_of(kind)) + 1}",
+            [sys.executable, "worker.py", *arguments],
             grace_seconds=DRAIN_SECONDS,
             # An embedded PostgreSQL ends when the stack is killed, and a worker could record nothing any more.
             orphan_signal=signal.SIGKILL if "postgres" in self.processes else signal.SIGTERM,
@@ -236,12 +247,14 @@ class Stack:
             return
         web = self.processes.get("web")
         self.env["WEB_PID"] = str(web.pid) if web is not None else ""
-        self.env["WORKER_PIDS"] = ",".join(str(worker.pid) for worker in self._worker_processes())
+        self.env["WORKER_PIDS"] = ",".join(str(worker.pid) for worker in self._processes_of("worker"))
+        self.env["DELIVERER_PIDS"] = ",".join(str(deliverer.pid) for deliverer in self._processes_of("deliverer"))
         self.home.write_env(self.env)
 
     def _drain_workers(self) -> None:
         """Workers get DRAIN_SECONDS to finish their calls; then, or when hastened, stop() sends a second SIGTERM."""
-        workers = [worker for worker in self._worker_processes() if worker.running]
+        workers = [*self._processes_of("worker"), *self._processes_of("deliverer")]
+        workers = [worker for worker in workers if worker.running]
         if not workers:
             return
         self._tell("workers finish their calls (Ctrl-C again: give them back)")
@@ -254,8 +267,8 @@ class Stack:
         for worker in workers:
             worker.grace_seconds = 10
 
-    def _worker_processes(self) -> list[Process]:
-        return [process for name, process in self.processes.items() if name.startswith("worker-")]
+    def _processes_of(self, kind: str) -> list[Process]:
+        return [process for name, process in self.processes.items() if name.startswith(f"{kind}-")]
 
     def _process(
         self,

@@ -2,16 +2,23 @@
 
 import os
 import socket
+import sys
 import uuid
+from collections.abc import Callable
+
+from redis import Redis
 
 from common import interpreter, logs, prices, providers
 from common.plans import plans
 from common.queue import connect
 from worker.concurrent_worker import ConcurrentWorker
+from worker.delivery_worker import DeliveryWorker
+from worker.ticket_worker import TicketWorker
 
 
 def main() -> None:
     """One worker process, until a signal ends it."""
+    kind = _kind()
     logs.configure()
     prices.check_file()
     plans()
@@ -19,4 +26,15 @@ def main() -> None:
     interpreter.tune()
     # The random part keeps a restarted process from taking its predecessor's leases for its own.
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    ConcurrentWorker(name, connect()).work(logging_level=None)
+    kind(name, connect()).work(logging_level=None)
+
+
+def _kind() -> Callable[[str, Redis], TicketWorker]:
+    """Exits where no kind has the name that is given."""
+    match sys.argv[1:]:
+        case []:
+            return ConcurrentWorker
+        case ["deliveries"]:
+            return DeliveryWorker
+        case _:
+            sys.exit("usage: python worker.py [deliveries]")

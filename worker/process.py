@@ -23,6 +23,7 @@ from worker.claims import ClaimKey
 from worker.generator import Generator
 from worker.leases import Renewed
 from worker.outcomes import Outcome
+from worker.repeating import repeat
 
 log = logging.getLogger(__name__)
 
@@ -83,20 +84,7 @@ class WorkerProcess:
             (retention.run, RETENTION_SECONDS, RETENTION_SECONDS),
             (model_list.refresh, 0.0, MODELS_SECONDS),
         ):
-            threading.Thread(target=self._repeat, args=(act, first, seconds), name=act.__name__, daemon=True).start()
-
-    def _repeat(self, act: Callable[[], None], first: float, seconds: float) -> None:
-        """Runs it after so many seconds, and from then on every so many."""
-        pause = first
-        while not self._ended.wait(pause):
-            pause = seconds
-            try:
-                act()
-            except (SQLAlchemyError, RedisError) as error:
-                log.warning("%s failed; it runs again", act.__qualname__, extra={"error": str(error)})
-            # Whatever it is: without this thread every lease of the process would end.
-            except Exception:
-                log.exception("%s failed; it runs again", act.__qualname__)
+            repeat(act, first, seconds, self._ended)
 
     def _beat(self) -> None:
         if workers.beat(self.name, socket.gethostname(), os.getpid()):
@@ -209,6 +197,10 @@ class WorkerProcess:
 
         return thread.submit(run)
 
+    def hasten(self) -> None:
+        """Makes a drain drop the calls in flight and give their jobs back."""
+        self.generator.hasten()
+
     def drain(self) -> None:
         """Finishes what is running and gives the rest back. Leases are kept to the end."""
         self.generator.drain()
@@ -217,10 +209,7 @@ class WorkerProcess:
         for child in self._ingests:
             child.join()
         self._ended.set()
-        try:
-            workers.leave(self.name)
-        except SQLAlchemyError as error:
-            log.warning("the worker stays listed for a while", extra={"error": str(error)})
+        workers.leave(self.name)
 
 
 def _tell_waiting(outcomes: Sequence[Outcome]) -> None:

@@ -1,5 +1,5 @@
-"""What is kept no longer: files past their expiry or deleted, the jobs and results of batches that ended long ago, and
-idempotency keys. Deleted in small steps, and usage records stay."""
+"""What is kept no longer: files past their expiry or deleted, the jobs and results of batches that ended long ago,
+events, and idempotency keys. Deleted in small steps, and usage records stay."""
 
 import logging
 from itertools import accumulate
@@ -11,6 +11,7 @@ from common import storage
 from common.database import owner_engine
 from common.errors import Unavailable
 from common.idempotency import KEPT
+from worker.event_retention import delete_events
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def run() -> None:
         connection.execute(_EXPIRE_FILES)
     delete_idempotency_keys()
     delete_rows()
+    delete_events()
     delete_contents()
 
 

@@ -69,6 +69,10 @@ def test_the_stack_is_ready_found_running_kept_running_and_stopped_without_a_tra
     second = wait_for(lambda: up.env, lambda env: env["WORKER_PIDS"] != first["WORKER_PIDS"])
     assert psutil.pid_exists(int(second["WORKER_PIDS"]))
     assert second["WEB_PID"] == first["WEB_PID"]
+    os.kill(int(first["DELIVERER_PIDS"]), signal.SIGKILL)
+    third = wait_for(lambda: up.env, lambda env: env["DELIVERER_PIDS"] != first["DELIVERER_PIDS"])
+    assert psutil.pid_exists(int(third["DELIVERER_PIDS"]))
+    assert third["WORKER_PIDS"] == second["WORKER_PIDS"]
 
     children = psutil.Process(up.process.pid).children(recursive=True)
     assert up.stop() == 0
