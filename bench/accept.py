@@ -18,11 +18,13 @@ ROUNDS = 7
 # By then every thread of both processes has its connection, and PostgreSQL has a plan for everything on each.
 WARM_UP_JOBS = 2_000
 ASKED_RATIO = 0.25
-WEB = {"WEB_PROCESSES": "2", "WEB_THREADS": "32"}
 
 
 def accept() -> list[Figure]:
-    with started(workers=0, **WEB) as rig, bare_route.running(rig.stack.env) as (process, port):
+    with (
+        started(workers=0, WEB_PROCESSES="2", WEB_THREADS="32") as rig,
+        bare_route.running(rig.stack.env) as (process, port),
+    ):
         servers = {"ours": (rig.stack.port, rig.pid("web")), "bare": (port, process.pid)}
         for server_port, _ in servers.values():
             _load(server_port, rig.authorization, WARM_UP_JOBS)
