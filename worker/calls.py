@@ -16,6 +16,7 @@ from worker.lanes import Elsewhere, Verdict
 from worker.outcomes import Outcome, TokenUsage
 from worker.provider import Provider, ProviderTimeout, ProviderUnreachable, Response
 from worker.rates import Told
+from worker.retry_after import retry_after
 from worker.routes import Route, Routes
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,7 @@ def _refusal(response: Response, provider: Provider) -> Failure:
         status_code=response.status_code,
         body=response.body,
         request_id=response.request_id,
-        retry_after=told.retry_after(response.headers),
+        retry_after=retry_after(response.headers),
         verdict=_verdict(response.status_code, code),
     )
 

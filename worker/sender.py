@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from common import ids, webhook_secrets, webhook_urls
 from common.addresses import is_public
 from worker.delivery_claims import ClaimedDelivery
-from worker.told import retry_after
+from worker.retry_after import retry_after
 
 log = logging.getLogger(__name__)
 

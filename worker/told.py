@@ -1,12 +1,8 @@
 """What a provider's headers say of its limits: OpenAI's x-ratelimit-*, and Retry-After."""
 
-import math
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-
 from worker.provider import Response
 from worker.rates import Told
+from worker.retry_after import retry_after
 
 MAX_RETRY_AFTER_SECONDS = 120
 MOST = 10**12
@@ -34,18 +30,3 @@ def by(response: Response) -> Told | None:
 
 def _count(value: str | None) -> int:
     return min(MOST, int(value)) if value is not None and value.isascii() and value.isdigit() else -1
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the provider asks to wait: `retry-after-ms`, or `retry-after` as seconds or a date (RFC 9110)."""
-    try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            found = float(milliseconds) / 1000
-            return found if math.isfinite(found) else None
-        if (value := headers.get("retry-after")) is None:
-            return None
-        if value.strip().isdigit():
-            return float(value)
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return None
