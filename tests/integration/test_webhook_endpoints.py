@@ -278,6 +278,7 @@ def test_a_key_without_the_scope_does_nothing_with_webhooks(web: WebClient) -> N
     for method, path in (
         ("GET", ENDPOINTS),
         ("POST", ENDPOINTS),
+        ("GET", "/v1/webhook_event_types"),
         ("GET", "/v1/webhook_deliveries"),
         ("POST", "/v1/webhook_deliveries/replay"),
         ("POST", "/v1/webhook_secret/rotate"),
