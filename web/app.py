@@ -34,6 +34,7 @@ from web import (
     usage,
     webhook_deliveries,
     webhook_endpoints,
+    webhook_event_types,
     webhook_secret,
 )
 from web.multipart import UploadRequest
@@ -81,7 +82,7 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
-    webhooks = (webhook_endpoints, webhook_deliveries, webhook_secret)
+    webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
     resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]
     for blueprint in (*customers, *admin.blueprints):

@@ -24,6 +24,7 @@ TAGS = {
     "usage": "What was used, and what it cost.",
     "limits": "What applies, and what is left of it.",
     "webhook_endpoints": "Where the account is told of its events, and of which.",
+    "webhook_event_types": "What there is to be told of.",
     "webhook_deliveries": "What was sent to its endpoints, and sending it again.",
     "webhook_secret": "What signs for URLs that jobs and batches name.",
     "admin-accounts": "For operators: every account, and its keys.",

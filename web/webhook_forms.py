@@ -9,15 +9,13 @@ from common.errors import InvalidRequest
 from common.webhook_endpoints import MAX_DESCRIPTION_CHARACTERS, Changes
 from common.webhook_events import DEFAULT_TYPES, EventType
 from common.webhook_rotation import DEFAULT_OVERLAP, MAX_OVERLAP
-from web.fields import WHOLE, Name, Text
+from web.fields import WHOLE, Name, Text, WebhookUrl
 from web.forms import Form
 from web.queries import UNIX_SECONDS
 
-MAX_URL_CHARACTERS = 2_000
 MAX_EVENT_TYPES = 50
 OVERLAP, KEEP_OLD = "overlap_seconds", "keep_old_secret_active_for_24_hours"
 
-Url = Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=MAX_EVENT_TYPES)]
 Include = Annotated[list[Literal["result"]], Field(max_length=MAX_EVENT_TYPES)]
@@ -31,7 +29,7 @@ class CreateEndpoint(Form):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    url: Url
+    url: WebhookUrl
     name: Name | None = None
     description: Description | None = None
     event_types: EventTypes | None = None
@@ -44,7 +42,7 @@ class CreateEndpoint(Form):
 class UpdateEndpoint(Form):
     """What is to be otherwise of an endpoint; what is not sent, or null, stays."""
 
-    url: Url | None = None
+    url: WebhookUrl | None = None
     name: Name | None = None
     description: Description | None = None
     event_types: EventTypes | None = None

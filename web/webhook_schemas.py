@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from common.webhook_events import EVENT_TYPES
 from web.schemas import PreciseSeconds, UnixSeconds, id_like, one_of
 
+EventType = Annotated[str, one_of(*EVENT_TYPES)]
 EndpointId = Annotated[str, id_like("we_")]
 Count = Annotated[int, Field(ge=0)]
 
@@ -21,7 +22,7 @@ class WebhookEndpoint(TypedDict):
     origin: Annotated[str, one_of("endpoint", "submission")]
     name: str
     description: str
-    event_types: list[Annotated[str, one_of(*EVENT_TYPES)]]
+    event_types: list[EventType]
     include: list[Annotated[str, one_of("result")]]
     status: Annotated[str, one_of("enabled", "disabled")]
     disabled_reason: Annotated[str, one_of("requested", "gone", "failing")] | None
@@ -52,6 +53,13 @@ class WebhookSecret(TypedDict):
     signing_secret: str
     previous_secret_expires_at: UnixSeconds | None
     created_at: UnixSeconds
+
+
+class WebhookEventTypes(TypedDict):
+    """Every type of event that there is."""
+
+    object: Annotated[str, one_of("list")]
+    data: list[EventType]
 
 
 class WebhookEvent(TypedDict):

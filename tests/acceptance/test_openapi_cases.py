@@ -43,8 +43,6 @@ BEYOND_SCHEMAS = (
     "/v1/admin/accounts",
     "/v1/admin/accounts/{account_id}",
     "/v1/admin/accounts/{account_id}/api_keys",
-    "/v1/webhook_endpoints",
-    "/v1/webhook_endpoints/{endpoint_id}",
     "/v1/webhook_deliveries/replay",
 )
 

@@ -26,16 +26,6 @@ def make(web: WebClient, **fields: Any) -> dict[str, Any]:
     return made
 
 
-def of_submission(web: WebClient, database: psycopg.Connection) -> str:
-    """The endpoint of a URL that a job names, as its submission would make it."""
-    made = ids.new_id()
-    database.execute(
-        "INSERT INTO webhook_endpoints (id, account_id, url, origin) VALUES (%s, %s, %s, 'submission')",
-        [made, web.caller.account_id, URL],
-    )
-    return ids.show("we_", made)
-
-
 def shown(web: WebClient, endpoint_id: str) -> dict[str, Any]:
     response = web.get(f"{ENDPOINTS}/{endpoint_id}")
     assert response.status_code == 200, response.text
@@ -238,19 +228,22 @@ def test_the_accounts_secret_is_shown_when_it_is_rotated_and_never_else(
     refused(web.post(path, json={"overlap_seconds": 604_801}), 400)
 
 
-def test_a_url_that_jobs_name_is_listed_and_can_be_enabled_again_and_nothing_more(
-    web: WebClient, database: psycopg.Connection
-) -> None:
-    endpoint_id = of_submission(web, database)
-    found = shown(web, endpoint_id)
-    assert (found["origin"], found["event_types"]) == ("submission", [])
+def test_a_url_that_jobs_name_is_listed_and_has_its_types_and_its_secret_from_elsewhere(web: WebClient) -> None:
+    job = {"model": "sim", "prompt": "Hi", "webhook_url": URL}
+    assert web.post("/v1/jobs", json=job).status_code == 202
+    (found,) = web.get(ENDPOINTS).get_json()["data"]
+    assert (found["origin"], found["url"], found["event_types"]) == ("submission", URL, [])
+    endpoint_id = found["id"]
     for changes in ({"url": URL + "/2"}, {"event_types": ["job.failed"]}):
         refused(web.post(f"{ENDPOINTS}/{endpoint_id}", json=changes), 409)
     error = refused(web.post(f"{ENDPOINTS}/{endpoint_id}/rotate_secret", json={}), 409)
     assert "/v1/webhook_secret/rotate" in error["message"]
     assert web.post(f"{ENDPOINTS}/{endpoint_id}", json={"include": ["result"]}).get_json()["include"] == ["result"]
     assert act(web, endpoint_id, "disable")["status"] == "disabled"
+    error = refused(web.post("/v1/jobs", json=job), 409)
+    assert f"{ENDPOINTS}/{endpoint_id}/enable" in error["message"]
     assert act(web, endpoint_id, "enable")["status"] == "enabled"
+    assert web.post("/v1/jobs", json=job).status_code == 202
     assert act(web, endpoint_id, "test", 202)["event"]["type"] == "job.completed"
     assert len([make(web) for _ in range(MAX_ENDPOINTS)]) == MAX_ENDPOINTS
 
@@ -278,6 +271,7 @@ def test_a_key_without_the_scope_does_nothing_with_webhooks(web: WebClient) -> N
     for method, path in (
         ("GET", ENDPOINTS),
         ("POST", ENDPOINTS),
+        ("GET", "/v1/webhook_event_types"),
         ("GET", "/v1/webhook_deliveries"),
         ("POST", "/v1/webhook_deliveries/replay"),
         ("POST", "/v1/webhook_secret/rotate"),

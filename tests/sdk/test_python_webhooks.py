@@ -3,6 +3,7 @@
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
+from common.webhook_events import EVENT_TYPES
 from tests.sdk.conftest import NewSdk
 
 URL = "https://example.com/webhooks"
@@ -28,6 +29,10 @@ def test_the_client_turns_the_pages_of_endpoints(new_sdk: NewSdk) -> None:
     webhooks = new_sdk().webhooks
     made = [webhooks.create(name=f"{number}", url=URL, event_types=["batch.failed"]).id for number in range(3)]
     assert [endpoint.id for endpoint in webhooks.list(limit=2)] == made[::-1]
+
+
+def test_the_client_lists_the_types_of_events(sdk: OpenAI) -> None:
+    assert sdk.webhooks.event_types.list().data == list(EVENT_TYPES)
 
 
 def test_a_type_of_event_that_there_is_not_is_refused(sdk: OpenAI) -> None:
