@@ -37,6 +37,8 @@ class Receiver:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
     connections: int = 0
+    # Nobody else holds on to one that waits for nothing.
+    _serving: set[object] = field(default_factory=set)
 
     def at(self, path: str, *answers: Answer) -> str:
         """The http URL of a path that is to answer so."""
@@ -52,6 +54,7 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._serving.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
@@ -62,6 +65,9 @@ class Receiver:
             answer = answers.pop(0) if len(answers) > 1 else answers[0] if answers else status(200)
             await answer(writer)
         writer.close()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
+        self._serving.discard(asyncio.current_task())
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:

@@ -80,6 +80,9 @@ class Deliverer:
                 taken: list[ClaimedDelivery] = await self._in_thread(take, [])
                 for delivery in taken:
                     self._start(delivery)
+                if len(taken) == delivery_claims.MAX_CLAIM_DELIVERIES:
+                    # There may be more.
+                    self._woken.set()
             await asyncio.sleep(BETWEEN_CLAIMS_SECONDS)
 
     def _start(self, delivery: ClaimedDelivery) -> None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 DELIVERIES_LOCK = 7_201_005
 # Three times what an attempt may take, for its record.
 LEASE_SECONDS = 30
+# Few enough that outcomes are recorded between two claims.
+MAX_CLAIM_DELIVERIES = 64
 # In flight to one endpoint.
 MAX_SENDING = 16
 # The same while it fails, or while half of the process is taken: it may be about to be found out.
@@ -49,10 +51,10 @@ class ClaimedDelivery:
 
 
 def take(room: int, concurrency: int) -> list[ClaimedDelivery]:
-    """Up to `room` deliveries that are due, for a process with so many slots in all."""
+    """Up to `room` deliveries that are due, and up to MAX_CLAIM_DELIVERIES, for a process with so many slots in all."""
     parameters = {
-        "room": room,
-        "busy_room": room - concurrency // 2,
+        "room": min(room, MAX_CLAIM_DELIVERIES),
+        "busy_room": min(room - concurrency // 2, MAX_CLAIM_DELIVERIES),
         "failing_room": max(1, concurrency // FAILING_SHARE),
         "seconds": LEASE_SECONDS,
         "ahead": AHEAD_SECONDS,
