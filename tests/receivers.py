@@ -70,11 +70,12 @@ class Receiver:
         self._serving.discard(asyncio.current_task())
 
 
-def status(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """Answers with this status."""
+def status(code: int, body: bytes = b"", **headers: str | Callable[[], str]) -> Answer:
+    """Answers with this status. A header may be of the moment at which it is sent."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
-        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        sent = {name: value() if callable(value) else value for name, value in headers.items()}
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in sent.items())
         writer.write(f"HTTP/1.1 {code} X\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body)
         await writer.drain()
 

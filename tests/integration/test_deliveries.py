@@ -144,7 +144,7 @@ MATRIX: dict[str, tuple[Answer, str | None, int | None, tuple[float, float] | No
     "410": (status(410), "gone", 410, None),
     "429 with Retry-After": (status(429, retry_after="90"), "bad_status", 429, (89.9, 90.2)),
     "503 with a date": (
-        status(503, retry_after=format_datetime(datetime.now(UTC) + timedelta(hours=3))),
+        status(503, retry_after=lambda: format_datetime(datetime.now(UTC) + timedelta(hours=3))),
         "bad_status", 503, (10_700, 10_800),
     ),
     "429 with a century": (status(429, retry_after="3153600000"), "bad_status", 429, (86_399.9, 86_400.2)),

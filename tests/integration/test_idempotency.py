@@ -7,11 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from common import accounts, batch_pauses, idempotency, ids, keys, platform, storage
+from common import accounts, batch_pauses, idempotency, ids, keys, platform, storage, webhook_endpoints, webhook_samples
 from common.audit import COMMAND_LINE
-from common.database import whole_of_account
+from common.database import as_owner, whole_of_account
 from common.errors import KeyReused
 from common.idempotency import Answer
 from common.together import together
@@ -282,6 +283,24 @@ def stopped_platform(web: WebClient) -> str:
     return ""
 
 
+ENDPOINT: webhook_endpoints.Changes = {"url": "https://example.com/hook", "event_types": ["job.completed"]}
+
+
+def endpoint(web: WebClient) -> str:
+    return webhook_endpoints.create(COMMAND_LINE, web.caller.account_id, ENDPOINT).endpoint.shown_id
+
+
+def disabled_endpoint(web: WebClient) -> str:
+    return webhook_endpoints.disable(COMMAND_LINE, web.caller.account_id, endpoint(web)).shown_id
+
+
+def failed_delivery(web: WebClient) -> str:
+    shown = webhook_samples.send(COMMAND_LINE, web.caller.account_id, endpoint(web), None)
+    with as_owner() as connection:
+        connection.execute(text("UPDATE deliveries SET state = 'failed', next_attempt_at = NULL, ended_at = now()"))
+    return shown
+
+
 NEW_KEY = {"name": "new", "scopes": ["jobs"]}
 
 
@@ -305,6 +324,15 @@ POSTS: dict[str, tuple[Callable[[WebClient], str], Callable[[], dict[str, Any]]]
     "/batches/<batch_id>/retry": (failed_batch, dict),
     "/api_keys": (nothing, lambda: {"json": NEW_KEY}),
     "/api_keys/<key_id>/rotate": (another_key, lambda: {"json": {}}),
+    "/webhook_endpoints": (nothing, lambda: {"json": ENDPOINT}),
+    "/webhook_endpoints/<endpoint_id>": (endpoint, lambda: {"json": {"description": "another"}}),
+    "/webhook_endpoints/<endpoint_id>/enable": (disabled_endpoint, dict),
+    "/webhook_endpoints/<endpoint_id>/disable": (endpoint, dict),
+    "/webhook_endpoints/<endpoint_id>/rotate_secret": (endpoint, lambda: {"json": {}}),
+    "/webhook_endpoints/<endpoint_id>/test": (endpoint, lambda: {"json": {}}),
+    "/webhook_deliveries/<delivery_id>/redeliver": (failed_delivery, dict),
+    "/webhook_deliveries/replay": (failed_delivery, lambda: {"json": {"since": 0}}),
+    "/webhook_secret/rotate": (nothing, lambda: {"json": {}}),
     "/admin/accounts": (nothing, lambda: {"json": {"name": "Acme"}}),
     "/admin/accounts/<account_id>/api_keys": (another_account, lambda: {"json": NEW_KEY}),
     "/admin/accounts/<account_id>/suspend": (another_account, lambda: {"json": {"reason": "unpaid"}}),
@@ -339,6 +367,9 @@ def rows_of(database: psycopg.Connection) -> list[tuple[Any, ...]]:
         " UNION ALL SELECT id::text, prefix, expires_at::text FROM api_keys"
         " UNION ALL SELECT id::text, name, state FROM accounts"
         " UNION ALL SELECT id::text, actor, action FROM audit_log"
+        " UNION ALL SELECT id::text, description, state || md5(secret) FROM webhook_endpoints"
+        " UNION ALL SELECT account_id::text, 'webhook secret', md5(secret) FROM webhook_secrets"
+        " UNION ALL SELECT id::text, next_attempt_at::text, state FROM deliveries"
         " UNION ALL SELECT 'platform', stopped_at::text, stopped_reason FROM platform ORDER BY 1, 2, 3"
     ).fetchall()
 
