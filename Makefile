@@ -10,6 +10,9 @@ UV := uv==0.13.8
 COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
+# Where this is set, each process of a stack would compile all of Batchyard as it starts.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo up test cases bench chaos check lock clean clean-data FORCE
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 
 
 def wait_for(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
