@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import psutil
 
 from local.ports import free_port
 from tests.waiting import wait_for
@@ -47,6 +48,13 @@ class WebProcess:
         """Sends a signal to every process; nothing happens when they have ended."""
         with suppress(ProcessLookupError):
             os.killpg(self._leader.pid, sign)
+
+    def freeze(self) -> None:
+        """Returns when every process stands still: a thread of one may go on for a moment after the signal."""
+        self.send(signal.SIGSTOP)
+        leader = psutil.Process(self.pid)
+        processes = [leader, *leader.children()]
+        wait_for(lambda: {process.status() for process in processes}, lambda found: found == {psutil.STATUS_STOPPED})
 
     def kill(self) -> None:
         """Ends every process without a word."""

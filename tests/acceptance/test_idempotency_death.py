@@ -1,7 +1,6 @@
 """Web processes that die between a commit and its answer: under its key the request comes again, and was done once."""
 
 import io
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -93,7 +92,7 @@ def test_a_request_whose_process_died_after_the_commit_is_answered_again_and_was
         requests.wait_for()
         assert database.execute(rows.encode()).fetchone() == (0,)
         # It stands still, so that it can do no more when PostgreSQL goes on.
-        twins.doomed.send(signal.SIGSTOP)
+        twins.doomed.freeze()
     wait_for(lambda: database.execute(rows.encode()).fetchone(), lambda found: found == (1,))
     twins.doomed.kill()
     never_answered(first)
@@ -110,7 +109,7 @@ def test_what_a_process_that_died_after_the_commit_did_not_enqueue_the_sweep_doe
     with held(database) as requests:
         sent = twins.send("/v1/batches", **csv())
         requests.wait_for()
-        twins.doomed.send(signal.SIGSTOP)
+        twins.doomed.freeze()
     wait_for(lambda: one(database, "SELECT count(*) FROM batches"), lambda found: found == (1,))
     twins.doomed.kill()
     never_answered(sent)
