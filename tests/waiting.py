@@ -7,9 +7,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
+# For a busy machine: to wait for what comes costs nothing.
+LONGEST_SECONDS = 90.0
 
 
-def wait_for(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
+def wait_for(look: Callable[[], T], done: Callable[[T], bool], seconds: float = LONGEST_SECONDS) -> T:
     """What `look` gives as soon as it is `done`. Fails, showing the last look, when it is not in time."""
     deadline = time.monotonic() + seconds
     while not done(found := look()):

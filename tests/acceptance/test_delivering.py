@@ -25,7 +25,7 @@ from local.stack import Stack
 from tests import receivers, webhooks
 from tests.process_settings import process_settings
 from tests.receivers import Receiver, after, hang, status
-from tests.waiting import wait_for
+from tests.waiting import LONGEST_SECONDS, wait_for
 from tests.webhooks import rows
 from worker.delivery_claims import LEASE_SECONDS
 from worker.sender import ATTEMPT_SECONDS
@@ -148,7 +148,7 @@ def test_receivers_that_hang_delay_nobody_else(
 
     written = expected(database)
     healthy = {key: at for key, at in written.items() if int(key[0][1:]) >= HANGING}
-    delivered(database, len(healthy), 30)
+    delivered(database, len(healthy), LONGEST_SECONDS)
     arrived = {(request.path, request.webhook_id): request.at for request in receiver.received}
     late = sorted(arrived[key] - at.timestamp() for key, at in healthy.items())
     p99 = late[math.ceil(len(late) * 0.99) - 1]
@@ -163,7 +163,7 @@ def test_receivers_that_hang_delay_nobody_else(
 def delivering_begins(database: psycopg.Connection, told: Told, receiver: Receiver) -> None:
     """Waits until the process has started: what it takes for that is no part of a delivery's time."""
     told.write(ENDPOINTS)
-    delivered(database, ENDPOINTS - HANGING, 30)
+    delivered(database, ENDPOINTS - HANGING, LONGEST_SECONDS)
     receiver.received.clear()
     database.execute("DELETE FROM events WHERE id IN (SELECT event_id FROM deliveries WHERE state = 'delivered')")
 
@@ -225,7 +225,7 @@ def test_a_drained_deliverer_finishes_what_is_in_flight_and_takes_nothing_more(
     found = [row["state"] for row in rows(database, "SELECT state FROM deliveries ORDER BY id")]
     assert found == ["delivered", "pending"]
     deliverer.start()
-    delivered(database, 2, 30)
+    delivered(database, 2, LONGEST_SECONDS)
     assert len(receiver.received) == 2
 
 
@@ -242,7 +242,7 @@ def test_a_second_signal_drops_what_hangs_and_it_is_made_again(
     assert deliverer.wait(5)
     database.execute("UPDATE deliveries SET lease_until = now()")
     deliverer.start()
-    delivered(database, 1, 30)
+    delivered(database, 1, LONGEST_SECONDS)
 
 
 def test_without_redis_deliveries_go_on(
@@ -250,14 +250,14 @@ def test_without_redis_deliveries_go_on(
 ) -> None:
     told = Told(database, receiver, 1)
     told.write()
-    delivered(database, 1, 30)
+    delivered(database, 1, LONGEST_SECONDS)
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
         connection.flushall()
     told.write()
-    delivered(database, 2, 10)
+    delivered(database, 2, LONGEST_SECONDS)
     # Without a ticket: it is the clock that finds it.
     database.execute(
         "SELECT write_event(account_id, 'job.completed', NULL, '{\"id\": \"job_0\"}', true, url, true)"
         " FROM webhook_endpoints"
     )
-    delivered(database, 3, 10)
+    delivered(database, 3, LONGEST_SECONDS)
