@@ -47,8 +47,10 @@ def sent(database: psycopg.Connection, delivery_id: str) -> tuple[bytes, dict[st
         " WHERE d.id = %s",
         ids.parse("dlv_", delivery_id),
     )
+    # Columns of a row may be anything; the query says what these are.
     body = webhook_events.body(event_id, kind, created_at, data)  # type: ignore[arg-type]
     signing = [webhook_secrets.unseal(secret) for secret in sealed if isinstance(secret, bytes)]
+    # As above.
     name, now = ids.show("evt_", event_id), int(time.time())  # type: ignore[arg-type]
     signature = webhook_secrets.signatures(signing, name, now, body)
     return body, {"webhook-id": name, "webhook-timestamp": str(now), "webhook-signature": signature}
