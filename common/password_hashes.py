@@ -1,5 +1,5 @@
-"""Passwords as the database holds them: Argon2id, with the parameters of RFC 9106, section 4, for little memory (64 MiB,
-three passes, four lanes)."""
+"""Passwords as the database holds them: Argon2id, with the parameters that RFC 9106, section 4, has for little memory:
+64 MiB, three passes, four lanes."""
 
 import unicodedata
 from functools import lru_cache
