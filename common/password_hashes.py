@@ -47,10 +47,10 @@ def matches(password: str, kept: str | None) -> bool:
     nobodys = _nobodys()
     with _Turn():
         try:
-            found = _hasher.verify(kept or nobodys, _normal(password) if possible else "")
+            _hasher.verify(kept or nobodys, _normal(password) if possible else "")
         except (VerificationError, InvalidHashError):
-            found = False
-    return found and possible and kept is not None
+            return False
+    return possible and kept is not None
 
 
 class _Turn:

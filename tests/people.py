@@ -72,8 +72,7 @@ class Visitor:
         self.access_token = token
         return self
 
-    @property
-    def is_logged_in(self) -> bool:
+    def logged_in(self) -> bool:
         response = self.get("/auth/me")
         if response.status_code == 200:
             return True

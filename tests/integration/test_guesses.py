@@ -37,8 +37,8 @@ def test_from_one_address_one_users_password_is_guessed_ten_times_in_a_quarter_o
     ada = signed_up(web.app, EMAIL, "192.0.2.9")
     assert [guess(email, "203.0.113.5") for _ in range(12)] == [True] * guesses.LOG_INS_OF_BOTH + [False] * 2
     # Whoever has the password comes in from elsewhere, and is still in where they are.
-    assert ada.is_logged_in
-    assert ada.again().log_in().is_logged_in
+    assert ada.logged_in()
+    assert ada.again().log_in().logged_in()
 
 
 def test_by_http_it_is_a_429_that_says_when_to_come_again(web: WebClient, database: psycopg.Connection) -> None:
@@ -74,7 +74,7 @@ def test_who_is_kept_out_by_the_guesses_of_others_comes_in_by_a_reset(
             sessions.log_in(EMAIL, PASSWORD, "192.0.2.9")
         shown(ada.post("/auth/password/forgot", {"email": EMAIL}), 202)
         sent = {"token": token_of(database, EMAIL, "reset_password"), "password": "quite another one"}
-        assert ada.with_tokens(ada.post("/auth/password/reset", sent)).is_logged_in
+        assert ada.with_tokens(ada.post("/auth/password/reset", sent)).logged_in()
 
 
 def test_an_address_is_mailed_a_few_times_an_hour_and_known_ones_as_unknown_ones(

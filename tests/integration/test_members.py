@@ -27,6 +27,14 @@ def roles(visitor: Visitor) -> dict[str, str]:
     return {member["email"]: member["role"] for member in shown(visitor.get("/auth/members"))["data"]}
 
 
+def invited(web: WebClient, ada: Visitor, database: psycopg.Connection) -> Visitor:
+    """Bob, a developer in Ada's account by her invitation."""
+    shown(ada.post("/auth/invitations", {"email": BOB, "role": "developer"}), 201)
+    bob = Visitor(web.app, BOB)
+    sent = {"token": token_of(database, BOB, "invitation"), "password": PASSWORD}
+    return bob.with_tokens(bob.post("/auth/invitations/sign-up", sent))
+
+
 def test_who_is_invited_joins_in_the_role_that_was_said(
     web: WebClient, ada: Visitor, database: psycopg.Connection
 ) -> None:
@@ -70,7 +78,7 @@ def test_a_user_accepts_logged_in_and_then_works_in_both_accounts(
     assert shown(bob.get("/auth/me"))["role"] == "owner"
     assert shown(bob.get("/v1/api_keys"))["data"] == []
     # The session is one, and so is the account that is chosen in it.
-    assert not there.is_logged_in
+    assert not there.logged_in()
     refused(bob.post("/auth/accounts/acct_00000000000000000000000000000000/choose"), 404)
     refused(bob.post("/auth/accounts/x/choose"), 404)
 
@@ -109,8 +117,7 @@ def test_another_role_and_a_removal_hold_from_the_next_request_on(
 def test_only_owners_say_who_is_in_an_account_and_anybody_may_leave(
     web: WebClient, ada: Visitor, database: psycopg.Connection
 ) -> None:
-    for email, role in ((BOB, "developer"), (EVE, "billing")):
-        member = joined(web.app, ada, email, role)
+    for member in (joined(web.app, ada, BOB, "developer"), joined(web.app, ada, EVE, "billing")):
         own, owners = f"/auth/members/{user_id(member)}", f"/auth/members/{user_id(ada)}"
         assert refused(member.request("PATCH", own, {"role": "owner"}), 403)["code"] == "scope_missing"
         assert refused(member.request("DELETE", owners), 403)["code"] == "scope_missing"
@@ -182,7 +189,7 @@ def test_a_revoked_invitation_is_no_longer_good(web: WebClient, ada: Visitor, da
         assert shown(ada.request("DELETE", path))["status"] == "revoked"
     sent = {"token": token_of(database, BOB, "invitation"), "password": PASSWORD}
     refused(Visitor(web.app, BOB).post("/auth/invitations/sign-up", sent), 400)
-    joined(web.app, ada, BOB, "developer")
+    shown(invited(web, ada, database).get("/auth/me"))
     listed = shown(ada.get("/auth/invitations"))["data"]
     assert [invitation["status"] for invitation in listed] == ["accepted", "revoked"]
     refused(ada.request("DELETE", f"/auth/invitations/{listed[0]['id']}"), 409)
@@ -213,7 +220,7 @@ def test_an_invitation_that_cannot_be_is_refused(
 
 
 def test_what_members_do_stands_in_the_audit_log(web: WebClient, ada: Visitor, database: psycopg.Connection) -> None:
-    bob = joined(web.app, ada, BOB, "developer")
+    bob = invited(web, ada, database)
     shown(ada.request("PATCH", f"/auth/members/{user_id(bob)}", {"role": "billing"}))
     shown(ada.request("DELETE", f"/auth/members/{user_id(bob)}"))
     acts = database.execute("SELECT action, actor FROM audit_log WHERE actor LIKE 'user_%' ORDER BY created_at, id")

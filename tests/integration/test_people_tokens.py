@@ -175,7 +175,7 @@ def test_a_link_to_reset_the_password_is_no_longer_good_once_the_address_was_cha
     ada.post("/auth/email", {"password": PASSWORD, "email": BOB})
     shown(use(ada, "change-email", token_of(database, BOB, "email_change")))
     assert_refused(use(ada, "reset-password", token_of(database, ADA, "reset_password")))
-    assert ada.is_logged_in
+    assert ada.logged_in()
 
 
 def test_an_invitation_says_its_account_itself_and_is_none_to_another(
@@ -223,8 +223,8 @@ def test_an_access_token_is_over_after_a_quarter_of_an_hour(web: WebClient, data
     serializer = access_tokens._serializer()
     said = serializer.loads(ada.access_token.removeprefix("at_"))
     young, old = (access_tokens.PREFIX + aged(serializer, said, seconds) for seconds in (890, 902))
-    assert ada.again().with_access(young).is_logged_in
-    assert not ada.again().with_access(old).is_logged_in
+    assert ada.again().with_access(young).logged_in()
+    assert not ada.again().with_access(old).logged_in()
     assert shown(ada.get("/v1/limits"))["plan"] == "free"
 
 
@@ -254,12 +254,12 @@ def test_a_refresh_token_is_good_once_and_one_that_comes_again_ends_the_session(
     first = ada.refresh_token
     ada.with_tokens(ada.refresh())
     assert ada.refresh_token != first
-    assert ada.is_logged_in
+    assert ada.logged_in()
     thief = ada.again()
     assert refused(thief.refresh(first), 401)["code"] == "invalid_refresh_token"
-    assert not ada.is_logged_in
+    assert not ada.logged_in()
     refused(ada.refresh(), 401)
-    assert elsewhere.is_logged_in
+    assert elsewhere.logged_in()
 
 
 def test_a_refresh_token_that_was_never_given_is_refused_and_ends_nothing(
@@ -277,7 +277,7 @@ def test_a_refresh_token_that_was_never_given_is_refused_and_ends_nothing(
         "x" * 9_999,
     ):
         refused(ada.again().refresh(wrong or "-"), 401)
-    assert ada.is_logged_in
+    assert ada.logged_in()
     ada.with_tokens(ada.refresh())
 
 
@@ -287,5 +287,5 @@ def test_a_session_is_over_in_time_whatever_is_refreshed(web: WebClient, databas
     ada.with_tokens(ada.refresh())
     assert one(database, "SELECT expires_at FROM sessions") == before
     database.execute("UPDATE sessions SET created_at = now() - interval '2 s', expires_at = now() - interval '1 s'")
-    assert not ada.is_logged_in
+    assert not ada.logged_in()
     refused(ada.refresh(), 401)

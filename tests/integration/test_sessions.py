@@ -17,7 +17,7 @@ from tests.web_client import WebClient, refused
 EMAIL = "ada@example.org"
 NEW = "quite another password"
 WAITING = """
-    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO sessions%'
+    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%INSERT INTO sessions%%'
 """
 
 
@@ -34,17 +34,17 @@ def page_of(password: str = PASSWORD) -> str:
 def test_logging_out_ends_the_session_and_no_other(ada: Visitor) -> None:
     elsewhere, page = ada.again().log_in(), page_of()
     shown(ada.post("/auth/log-out"))
-    assert not ada.is_logged_in
+    assert not ada.logged_in()
     refused(ada.refresh(), 401)
-    assert elsewhere.is_logged_in
+    assert elsewhere.logged_in()
     assert sessions.of_page(page) is not None
 
 
 def test_logging_out_everywhere_ends_every_session(ada: Visitor, database: psycopg.Connection) -> None:
     elsewhere, page = ada.again().log_in(), page_of()
     shown(elsewhere.post("/auth/log-out-everywhere"))
-    assert not ada.is_logged_in
-    assert not elsewhere.is_logged_in
+    assert not ada.logged_in()
+    assert not elsewhere.logged_in()
     refused(ada.refresh(), 401)
     assert sessions.of_page(page) is None
     assert one(database, "SELECT count(*) FROM refresh_tokens") == (0,)
@@ -56,15 +56,15 @@ def test_a_new_password_ends_every_session_but_its_own_and_is_told_by_mail(
     elsewhere, page = ada.again().log_in(), page_of()
     before = ada.again()
     ada.with_tokens(ada.post("/auth/password", {"password": PASSWORD, "new_password": NEW}))
-    assert ada.is_logged_in
-    assert not before.is_logged_in
-    assert not elsewhere.is_logged_in
+    assert ada.logged_in()
+    assert not before.logged_in()
+    assert not elsewhere.logged_in()
     refused(before.refresh(), 401)
     refused(elsewhere.refresh(), 401)
     assert sessions.of_page(page) is None
     assert mailed(database, EMAIL)[-1][0] == "password_changed"
     refused(ada.again().post("/auth/log-in", {"email": EMAIL, "password": PASSWORD}), 401)
-    assert ada.again().log_in(NEW).is_logged_in
+    assert ada.again().log_in(NEW).logged_in()
     assert sessions.of_page(page_of(NEW)) is not None
 
 
@@ -73,8 +73,8 @@ def test_a_reset_ends_every_session_but_its_own(ada: Visitor, database: psycopg.
     shown(ada.post("/auth/password/forgot", {"email": EMAIL}), 202)
     sent = {"token": token_of(database, EMAIL, "reset_password"), "password": NEW}
     ada.with_tokens(ada.post("/auth/password/reset", sent))
-    assert ada.is_logged_in
-    assert not before.is_logged_in
+    assert ada.logged_in()
+    assert not before.logged_in()
     assert sessions.of_page(page) is None
     assert [template for template, _ in mailed(database, EMAIL)][-2:] == ["reset_password", "password_changed"]
 
@@ -105,7 +105,7 @@ def test_of_requests_that_refresh_at_once_one_has_the_next_token_and_the_session
     with ThreadPoolExecutor(8) as threads:
         answers = [*threads.map(lambda _: ada.again().refresh().status_code, range(8))]
     assert sorted(answers) == [200] + [401] * 7
-    assert not ada.is_logged_in
+    assert not ada.logged_in()
 
 
 def test_of_two_changes_of_a_password_at_once_one_is_refused(ada: Visitor, database: psycopg.Connection) -> None:
@@ -134,7 +134,7 @@ def test_where_one_is_logged_in_is_listed_and_ended_one_by_one(ada: Visitor, web
     shown(ada.request("DELETE", f"/auth/sessions/{listed[0]['id']}"))
     assert sessions.of_page(page) is None
     refused(ada.request("DELETE", f"/auth/sessions/{listed[0]['id']}"), 404)
-    assert ada.is_logged_in
+    assert ada.logged_in()
 
 
 def test_nobody_ends_or_sees_another_persons_session(
@@ -144,7 +144,7 @@ def test_nobody_ends_or_sees_another_persons_session(
     (session,) = shown(ada.get("/auth/sessions"))["data"]
     refused(bob.request("DELETE", f"/auth/sessions/{session['id']}"), 404)
     assert session not in shown(bob.get("/auth/sessions"))["data"]
-    assert ada.is_logged_in
+    assert ada.logged_in()
 
 
 @pytest.mark.parametrize("public_url", ["http://127.0.0.1:8000", "https://batches.example"])
@@ -183,7 +183,7 @@ def test_a_session_of_a_person_who_left_every_account_goes_on_without_one(
     assert shown(ada.get("/auth/accounts"))["data"] == []
     for path in ("/v1/limits", "/v1/api_keys", "/auth/members", "/auth/invitations"):
         assert refused(ada.get(path), 403)["code"] == "no_account"
-    assert ada.again().log_in().is_logged_in
+    assert ada.again().log_in().logged_in()
 
 
 def test_people_of_a_suspended_account_see_that_it_is_and_do_nothing_in_it(
