@@ -119,7 +119,7 @@ class People:
                 invitations.make(actor, account_id, f"{name}@example.com", "billing", "the owner").shown_id
                 for name in ("one", "two")
             ]
-        self.owner, self.member = (session.access_token for session in began[:2])
+            self.owner, self.member = (session.access_token for session in began[:2])
         self.ids = {
             "user_id": [users.shown_id(user.id) for user in (owner, other)],
             "session_id": [ids.show("sess_", began[2].id)],
