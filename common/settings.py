@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common import mail_server
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     webhook_allowed_hosts: str | None = None
     webhook_ports: str = "443,8443"
     delivery_concurrency: int = Field(default=256, ge=1, le=4096)
+
+    mail_from: str | None = None
+    smtp_url: str | None = None
 
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -83,6 +88,23 @@ class Settings(BaseSettings):
     def _is_ports(cls, value: str) -> str:
         if not all(port.strip().isdecimal() and 0 < int(port) < 65_536 for port in value.split(",")):
             raise ValueError("must be port numbers between commas")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_sender(cls, value: str | None) -> str | None:
+        if value is not None:
+            mail_server.read_sender(value)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            mail_server.read_url(value)
+            # A MAIL_FROM that is malformed is not there, and has been named.
+            if "mail_from" in others.data and others.data["mail_from"] is None:
+                raise ValueError("is set without MAIL_FROM, the sender of all mails")
         return value
 
     @field_validator("provider_url")
