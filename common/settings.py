@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     oidc_jwks_url: str | None = None
     oidc_shared_secret: SecretStr | None = Field(default=None, min_length=32)
 
+    public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -138,7 +139,7 @@ class Settings(BaseSettings):
                 raise ValueError("is set beside OIDC_JWKS_URL: tokens are checked with one of the two")
         return value
 
-    @field_validator("provider_url")
+    @field_validator("provider_url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         return _with_scheme(value, "http://", "https://").rstrip("/")
