@@ -32,7 +32,7 @@ class Identity:
 
 def is_one(token: str) -> bool:
     """Whether it is a token for `check`: identity providers are known here, and it has the form."""
-    if settings().oidc_issuer is None or len(token) > MAX_TOKEN_CHARACTERS:
+    if settings().oidc_issuer is None or token.count(".") != 2 or len(token) > MAX_TOKEN_CHARACTERS:
         return False
     try:
         return "alg" in jwt.get_unverified_header(token)
