@@ -65,3 +65,15 @@ def test_an_operator_invites_the_first_owner_of_an_account_that_was_made_without
 def test_an_address_is_one_however_it_is_written(settings: dict[str, str], email: str) -> None:
     assert users.normal(email) == users.normal(users.normal(email))
     assert users.normal(email) == users.normal(email.lower())
+
+
+def test_the_doctor_names_an_account_of_people_without_an_owner(web: WebClient, database: psycopg.Connection) -> None:
+    signed_up(web.app, ADA)
+    accounts.create("Made by hand", "team")
+    doctor = web.app.test_cli_runner().invoke
+    assert "members" not in doctor(args=["doctor"]).output
+    database.execute("UPDATE members SET role = 'billing'")
+    ((account_id,),) = database.execute("SELECT account_id FROM members").fetchall()
+    found = doctor(args=["doctor"])
+    assert f"members: acct_{account_id.hex}: has 1 members, and no owner" in found.output
+    assert found.exit_code == 1

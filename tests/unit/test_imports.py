@@ -92,6 +92,9 @@ def test_one_package_never_imports_another(importer: str, imported: str) -> None
         ("obstore", ("common/storage.py",)),
         ("argon2", ("common/password_hashes.py",)),
         ("genai_prices", ("common/prices.py",)),
+        ("aiosmtplib", ("worker/mail_sender.py",)),
+        ("aiosmtpd", ("local/mailbox.py",)),
+        ("jwt", ("common/identity_keys.py", "common/identity_tokens.py")),
     ],
 )
 def test_a_library_is_known_in_its_place_alone(library: str, places: tuple[str, ...]) -> None:
