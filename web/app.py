@@ -26,6 +26,7 @@ from web import (
     batches,
     cli,
     cli_doctor,
+    cli_people,
     cli_platform,
     cli_webhooks,
     cli_workers,
@@ -100,7 +101,7 @@ def create_app() -> Flask:
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
-    for group in (cli.accounts_group, cli.keys_group, cli_webhooks.webhooks_group, *operators):
+    for group in (cli.accounts_group, cli.keys_group, cli_people.people_group, cli_webhooks.webhooks_group, *operators):
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)
