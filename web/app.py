@@ -90,9 +90,6 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
-    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
-    for resource in people:
-        app.register_blueprint(resource.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
     resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]
@@ -100,6 +97,9 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
+    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
+    for resource in people:
+        app.register_blueprint(resource.blueprint)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     for group in (cli.accounts_group, cli.keys_group, cli_people.people_group, cli_webhooks.webhooks_group, *operators):
         app.cli.add_command(group)
