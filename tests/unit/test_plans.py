@@ -7,7 +7,7 @@ import pytest
 
 from common import json_text
 from common.errors import InvalidRequest
-from common.plans import OVERRIDABLE, OWN_FILE, Plan, read, with_overrides
+from common.plans import OVERRIDABLE, OWN_FILE, PRICES, Plan, read, with_overrides
 from tests.process_settings import process_settings
 from tests.unit.test_settings import GOOD as GOOD_SETTINGS
 
@@ -77,4 +77,9 @@ def test_a_value_that_no_account_may_have_is_named(overrides: dict[str, object])
 
 
 def test_every_limit_but_the_weight_may_be_an_accounts_own() -> None:
-    assert set(Plan.model_fields) - OVERRIDABLE == {"name", "weight"}
+    assert set(Plan.model_fields) - OVERRIDABLE == {"name", "weight"} | PRICES
+
+
+def test_a_file_from_before_there_were_prices_sells_nothing(tmp_path: Path) -> None:
+    older = "".join(line for line in GOOD.splitlines(keepends=True) if line.split(" ")[0] not in PRICES)
+    assert not any(plan.is_sold for plan in read_text(older, tmp_path).values())
