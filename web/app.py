@@ -31,6 +31,7 @@ from web import (
     models,
     rate_limits,
     request_body,
+    stripe_webhook,
     usage,
     webhook_deliveries,
     webhook_endpoints,
@@ -82,6 +83,7 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(stripe_webhook.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
     resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]

@@ -62,6 +62,11 @@ def test_a_file_without_plans_is_refused(tmp_path: Path) -> None:
         read_text("", tmp_path)
 
 
+def test_a_file_that_sells_a_plan_has_one_for_who_does_not_pay(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is \[free\]"):
+        read_text(GOOD.replace("[free]", "[basic]", 1), tmp_path)
+
+
 def test_an_account_has_its_own_values_and_the_rest_of_its_plan() -> None:
     plan = read(OWN_FILE)["pro"]
     own = with_overrides("pro", '{"max_rows": 5, "models": ["sim*"]}')
