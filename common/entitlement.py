@@ -22,9 +22,11 @@ PAID = frozenset({"active", "trialing"})
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A subscription as Stripe last told of it. `amount` is in cents; `plan` is None where its price is not ours, and
-    `cancel_at` where it is not to end."""
+    `cancel_at` where it is not to end. `ours` is whether it was ever one to a plan: an operator may bill a customer for
+    other things too."""
 
     id: str
+    ours: bool
     plan: str | None
     status: str
     ended: bool
@@ -80,7 +82,7 @@ def standing(
 ) -> Standing:
     """The best plan that a subscription gives, by `prices`, which has every plan that is sold; the free one where they
     have all ended. It does not matter in which order they are given."""
-    begun = [one for one in subscriptions if one.status not in NOT_BEGUN]
+    begun = [one for one in subscriptions if one.ours and one.status not in NOT_BEGUN]
     if not begun:
         return Standing("none", None, None, None, None, None)
     looks = [

@@ -54,6 +54,8 @@ def _note_subscription(connection: Connection, told: Event) -> UUID | None:
     connection.execute(
         _NOTE_SUBSCRIPTION, values | of_customer | _columns(stripe_objects.version_of_subscription(told, found))
     )
+    if ours:
+        connection.execute(_NOTE_OURS, {"id": found.id})
     # All that was ever told stays: a period that is over was one.
     moments = [moment(seconds) for seconds in {found.start_date, start, end, found.ended_at} if seconds is not None]
     connection.execute(_NOTE_BOUNDARIES, of_customer | {"moments": moments})
@@ -148,6 +150,7 @@ _NOTE_SUBSCRIPTION = text(f"""
         told_at = excluded.told_at, rank = excluded.rank, told_by = excluded.told_by
     WHERE {_IS_GREATER}
 """)
+_NOTE_OURS = text("UPDATE stripe_subscriptions SET ours = true WHERE id = :id AND NOT ours")
 _NOTE_INVOICE = text(f"""
     INSERT INTO stripe_invoices AS known (id, customer, account_id, subscription, status, amount_due, created_at,
         ended, told_at, rank, told_by)
@@ -169,7 +172,7 @@ _NOTE_BOUNDARIES = text("""
 """)
 
 _SUBSCRIPTIONS = text("""
-    SELECT s.id, s.plan, s.status, s.ended OR c.deleted AS ended, s.started_at, s.period_start, s.period_end,
+    SELECT s.id, s.ours, s.plan, s.status, s.ended OR c.deleted AS ended, s.started_at, s.period_start, s.period_end,
         s.cancel_at, s.amount, s.currency
     FROM stripe_subscriptions s JOIN stripe_customers c ON c.id = s.customer WHERE s.account_id = :account_id
 """)

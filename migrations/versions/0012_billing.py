@@ -53,8 +53,9 @@ CREATE TABLE stripe_subscriptions (
     account_id uuid REFERENCES accounts,
     -- Stripe's own words; an unknown one gives no plan.
     status text NOT NULL,
-    -- The plan that its price is of; null where the price is not one of ours.
+    -- The plan that its price is of; null where the price is not one of ours. And whether it ever was.
     plan text,
+    ours boolean NOT NULL DEFAULT false,
     -- Cents a period, before what is metered.
     amount bigint CHECK (amount >= 0),
     currency text,

@@ -14,7 +14,7 @@ PERIOD = NOW - 15 * DAY
 PRICES = {"pro": 2_900, "team": 29_900}
 GRACE = 7 * DAY
 
-ACTIVE = Subscription("sub_1", "pro", "active", False, BEGAN, PERIOD, PERIOD + 30 * DAY, None, 2_900, "usd")
+ACTIVE = Subscription("sub_1", True, "pro", "active", False, BEGAN, PERIOD, PERIOD + 30 * DAY, None, 2_900, "usd")
 PAST_DUE = replace(ACTIVE, status="past_due")
 PAID = Invoice("in_1", "sub_1", True, PERIOD, None)
 FAILED = Invoice("in_1", "sub_1", False, PERIOD, PERIOD + DAY / 24)
@@ -97,3 +97,7 @@ def test_of_several_subscriptions_the_best_plan_counts_in_any_order() -> None:
         assert (found.plan, found.subscription, found.metered_from) == ("team", team, BEGAN - DAY)
     assert stand(replace(team, ended=True), ACTIVE).plan == "pro"
     assert stand(foreign, unsold).plan == "free"
+
+
+def test_a_subscription_to_something_else_says_nothing_of_the_plan() -> None:
+    assert stand(replace(ACTIVE, plan=None, ours=False)).plan is None
