@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     payment_grace_days: int = Field(default=7, ge=0, le=90)
 
+    public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -92,7 +93,7 @@ class Settings(BaseSettings):
             raise ValueError("must be port numbers between commas")
         return value
 
-    @field_validator("provider_url", "stripe_api_base")
+    @field_validator("provider_url", "public_url", "stripe_api_base")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         return _with_scheme(value, "http://", "https://").rstrip("/") if value is not None else None
