@@ -6,7 +6,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import audit, entitlement, json_text, plan_moves, plans, queue, stripe_registers, usage_thresholds
+from common import (
+    audit,
+    billing_mails,
+    entitlement,
+    json_text,
+    plan_moves,
+    plans,
+    queue,
+    stripe_registers,
+    usage_thresholds,
+)
 from common.audit import Actor
 from common.database import as_owner
 from common.entitlement import Standing
@@ -43,11 +53,14 @@ def settle(connection: Connection, account_id: UUID) -> Move | None:
         "metered_from": found.metered_from,
     }
     connection.execute(_SETTLE, parameters)
+    if found.grace_until is not None and account.grace_until is None:
+        billing_mails.payment_failed(connection, account_id, found.grace_until)
     if not moves:
         return None
     limits = plans.with_overrides(plan, json_text.dumps(account.overrides).decode())
     usage_thresholds.tell_again(connection, account_id, limits, account.hard_cap, other_soft_cap=False)
     audit.record(connection, BILLING, "account.change", account_id, plan={"from": account.plan, "to": plan})
+    billing_mails.plan_changed(connection, account_id, plan)
     return Move(account_id, plan)
 
 
@@ -90,7 +103,7 @@ def unfinished_moves() -> list[Move]:
 
 # The moment is that after the wait for the lock.
 _LOCK = text("""
-    SELECT plan, billed_plan, overrides, hard_cap, clock_timestamp() AS now FROM accounts
+    SELECT plan, billed_plan, grace_until, overrides, hard_cap, clock_timestamp() AS now FROM accounts
     WHERE id = :account_id FOR NO KEY UPDATE
 """)
 # Of several customers the account's is the one that it has, as long as that is there.
