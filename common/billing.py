@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Status:
     """How an account stands. `plan` is the one that it has, which an operator may have given it; `standing` what its
-    subscriptions give. Nothing is sold where billing is not `on`."""
+    subscriptions give. Nothing is sold where billing is not `enabled`."""
 
-    on: bool
+    enabled: bool
     plan: str
     standing: Standing
 

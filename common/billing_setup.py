@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from common import links, plans, stripe_api, stripe_objects, stripe_portal, stripe_prices
+from common.money import NANO_DOLLARS_PER_CENT
 from common.plans import Plan
 from common.stripe_api import StripeRefused
 from common.stripe_prices import CURRENCY, METER, METER_CUSTOMER, METER_VALUE
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 WEBHOOK = "/stripe/webhook"
 MARK = {"batchyard": "setup"}
 MOST_LISTED = 100
-# A cent has ten million nano-dollars.
-NANO_DOLLARS_PER_CENT = 10**7
 
 
 @dataclass(frozen=True, slots=True)
