@@ -10,10 +10,13 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common import mail_server
+
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[!-~]+")
 
 
 class Settings(BaseSettings):
@@ -42,6 +45,21 @@ class Settings(BaseSettings):
     webhook_ports: str = "443,8443"
     delivery_concurrency: int = Field(default=256, ge=1, le=4096)
 
+    batchyard_env: Literal["development", "production"] = "development"
+    stripe_api_base: str | None = None
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    payment_grace_days: int = Field(default=7, ge=0, le=90)
+
+    mail_from: str | None = None
+    smtp_url: str | None = None
+
+    oidc_audience: str | None = None
+    oidc_issuer: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_shared_secret: SecretStr | None = Field(default=None, min_length=32)
+
+    public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -85,10 +103,84 @@ class Settings(BaseSettings):
             raise ValueError("must be port numbers between commas")
         return value
 
-    @field_validator("provider_url")
+    @field_validator("mail_from")
     @classmethod
-    def _is_http(cls, value: str) -> str:
-        return _with_scheme(value, "http://", "https://").rstrip("/")
+    def _is_sender(cls, value: str | None) -> str | None:
+        if value is not None:
+            mail_server.read_sender(value)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            mail_server.read_url(value)
+            # A MAIL_FROM that is malformed is not there, and has been named.
+            if "mail_from" in others.data and others.data["mail_from"] is None:
+                raise ValueError("is set without MAIL_FROM, the sender of all mails")
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            if others.data.get("oidc_audience") is None:
+                raise ValueError("is set without OIDC_AUDIENCE: tokens for other programs would be taken")
+        return value
+
+    @field_validator("oidc_jwks_url")
+    @classmethod
+    def _is_key_set(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            _require_issuer(others)
+        return value
+
+    @field_validator("oidc_shared_secret")
+    @classmethod
+    def _is_alone(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            _require_issuer(others)
+            if others.data.get("oidc_jwks_url") is not None:
+                raise ValueError("is set beside OIDC_JWKS_URL: tokens are checked with one of the two")
+        return value
+
+    @field_validator("provider_url", "public_url", "stripe_api_base")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        return _with_scheme(value, "http://", "https://").rstrip("/") if value is not None else None
+
+    @field_validator("stripe_secret_key")
+    @classmethod
+    def _is_of_its_environment(cls, value: SecretStr | None, read: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        found = _STRIPE_KEY.fullmatch(value.get_secret_value())
+        if found is None:
+            raise ValueError("must begin with sk_test_, sk_live_, rk_test_ or rk_live_")
+        # What these two are is known only where they hold themselves.
+        environment = read.data.get("batchyard_env")
+        if (found[1] == "live") != (environment == "production") and environment is not None:
+            raise ValueError(
+                f"is a {found[1]} key, and BATCHYARD_ENV is {environment}: money is real in both or in neither"
+            )
+        if found[1] == "live" and read.data.get("stripe_api_base") is not None:
+            raise ValueError("is a live key, which goes to Stripe alone: leave STRIPE_API_BASE out")
+        return value
+
+    @field_validator("stripe_webhook_secret")
+    @classmethod
+    def _is_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("whsec_"):
+            raise ValueError("must begin with whsec_")
+        return value
+
+
+def _require_issuer(others: ValidationInfo) -> None:
+    # An issuer that is malformed is not there, and has been named.
+    if "oidc_issuer" in others.data and others.data["oidc_issuer"] is None:
+        raise ValueError("is set without OIDC_ISSUER")
 
 
 def _with_scheme(value: str, *schemes: str) -> str:

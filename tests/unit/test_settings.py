@@ -106,6 +106,10 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WEB_DATABASE_URL", f"postgresql://owner:{SECRET}@localhost:99999/x"),
         ("REDIS_URL", f"http://:{SECRET}@localhost"),
         ("REDIS_URL", f"redis://:{SECRET}@localhost:six/0"),
+        ("STRIPE_SECRET_KEY", SECRET),
+        ("STRIPE_WEBHOOK_SECRET", SECRET),
+        ("STRIPE_API_BASE", f"ftp://{SECRET}"),
+        ("BATCHYARD_ENV", "staging"),
         ("STORAGE_URL", "/var/files"),
         ("STORAGE_URL", "file://relative"),
         ("SECRET_KEY", SECRET),
@@ -119,6 +123,19 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WEBHOOK_ALLOWED_HOSTS", "http://hunter2"),
         ("WEBHOOK_ALLOWED_HOSTS", "localhost,hunter2:65536"),
         ("WEBHOOK_PORTS", "443,hunter2"),
+        ("MAIL_FROM", "hunter2"),
+        ("MAIL_FROM", "Hunter <hunter2@example.com>, eve@example.com"),
+        ("SMTP_URL", f"http://user:{SECRET}@localhost"),
+        ("SMTP_URL", f"smtps://user:a/{SECRET}@localhost"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost:mail"),
+        ("SMTP_URL", f"smtp://user:{SECRET}@mail.example.com"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost?starttls=1"),
+        ("SMTP_URL", f"smtp://user:{SECRET}@localhost?tls={SECRET}"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost"),
+        ("OIDC_ISSUER", "https://hunter2.example.com"),
+        ("OIDC_JWKS_URL", "https://hunter2.example.com/keys"),
+        ("OIDC_SHARED_SECRET", SECRET * 5),
+        ("OIDC_SHARED_SECRET", SECRET),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("WEB_PROCESSES", "0"),
@@ -139,6 +156,54 @@ def test_a_malformed_setting_is_named_without_its_value(
     assert told.startswith(f"setting {name}: ")
     assert told.count("\n") == 1
     assert SECRET not in told
+
+
+@pytest.mark.parametrize(("environment", "key"), [("development", "sk_live_"), ("production", "rk_test_")])
+def test_a_key_of_stripe_is_refused_in_the_other_environment_and_both_are_named(
+    environment: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process_settings(GOOD | {"BATCHYARD_ENV": environment, "STRIPE_SECRET_KEY": key + SECRET}):
+        with pytest.raises(SystemExit) as stopped:
+            settings()
+        assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("setting STRIPE_SECRET_KEY: ")
+    assert f"BATCHYARD_ENV is {environment}" in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize(("environment", "key"), [("development", "sk_test_"), ("production", "sk_live_")])
+def test_a_key_of_stripe_is_taken_in_its_own_environment(environment: str, key: str) -> None:
+    with process_settings(GOOD | {"BATCHYARD_ENV": environment, "STRIPE_SECRET_KEY": key + SECRET}):
+        assert settings().stripe_secret_key is not None
+        assert key + SECRET not in repr(settings())
+
+
+def test_a_live_key_is_sent_to_stripe_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    live = {"BATCHYARD_ENV": "production", "STRIPE_SECRET_KEY": "sk_live_" + SECRET}
+    with process_settings(GOOD | live | {"STRIPE_API_BASE": "http://127.0.0.1:9"}), pytest.raises(SystemExit):
+        settings()
+    assert "STRIPE_API_BASE" in capsys.readouterr().err
+
+
+OIDC = {"OIDC_AUDIENCE": "batchyard", "OIDC_ISSUER": "https://id.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"OIDC_ISSUER": "id.example.com", "OIDC_AUDIENCE": "batchyard"}, "OIDC_ISSUER"),
+        (OIDC | {"OIDC_JWKS_URL": "file:///etc/passwd"}, "OIDC_JWKS_URL"),
+        (OIDC | {"OIDC_SHARED_SECRET": "too short"}, "OIDC_SHARED_SECRET"),
+        (OIDC | {"OIDC_JWKS_URL": "https://id.example.com/keys", "OIDC_SHARED_SECRET": "x" * 32}, "OIDC_SHARED_SECRET"),
+    ],
+)
+def test_an_identity_provider_that_could_not_be_checked_stops_the_program(
+    given: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process_settings(GOOD | given), pytest.raises(SystemExit):
+        settings()
+    assert capsys.readouterr().err.startswith(f"setting {named}: ")
 
 
 def test_secrets_are_not_in_what_the_settings_look_like() -> None:
