@@ -1,6 +1,6 @@
 """Checkout and the customer portal of the stand-in for Stripe, as a browser without JavaScript uses them."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import stripe
@@ -21,7 +21,7 @@ def checkout(shop: Shop, plan: Plan, **given: Any) -> stripe.checkout.Session:
         "metadata": {"account_id": "acct_1"},
         "subscription_data": {"metadata": {"account_id": "acct_1"}},
     }
-    return shop.v1.checkout.sessions.create({**params, **given})
+    return shop.v1.checkout.sessions.create(cast(stripe.params.checkout.SessionCreateParams, {**params, **given}))
 
 
 def address(session: stripe.checkout.Session) -> str:
