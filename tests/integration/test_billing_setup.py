@@ -8,7 +8,7 @@ from click.testing import Result
 
 from common import plans
 from tests.process_settings import process_settings
-from tests.selling import settings_of
+from tests.selling import settings_of, told_by
 from tests.stripe_process import StandIn, running_standin
 from tests.unit.test_settings import GOOD
 from tests.web_client import own_logging
@@ -47,11 +47,11 @@ def test_a_second_run_changes_nothing(standin: StandIn) -> None:
 
 def test_prices_are_those_of_the_plans_file(standin: StandIn) -> None:
     run(standin)
-    found = standin.client().v1.prices.list({"limit": 100, "expand": ["data.tiers"]}).data
+    found = told_by(standin, "prices?limit=100&expand[]=data.tiers")["data"]
     shown = {
-        price.lookup_key: (
-            price.unit_amount,
-            [(tier.up_to, str(tier.unit_amount_decimal)) for tier in price.tiers or []],
+        price["lookup_key"]: (
+            price["unit_amount"],
+            [(tier["up_to"], tier["unit_amount_decimal"]) for tier in price["tiers"] or []],
         )
         for price in found
     }
@@ -81,9 +81,8 @@ def test_another_price_is_another_one_there_and_takes_the_name(
     file.write_text(own.replace(was, now))
     changed = [words for words in run(standin, ("PLANS_FILE", str(file))) if words[0] == "changed"]
     assert [words[2] for words in changed] == [key]
-    prices = standin.client().v1.prices
-    assert not prices.retrieve(before[key]).active
-    assert prices.retrieve(changed[0][3]).lookup_key == key
+    assert not told_by(standin, f"prices/{before[key]}")["active"]
+    assert told_by(standin, f"prices/{changed[0][3]}")["lookup_key"] == key
     again = run(standin, ("PLANS_FILE", str(file)))
     assert {words[0] for words in again} == {"kept"}
 
