@@ -28,6 +28,7 @@ from web import (
     cli,
     cli_billing,
     cli_doctor,
+    cli_people,
     cli_platform,
     cli_webhooks,
     cli_workers,
@@ -107,6 +108,7 @@ def create_app() -> Flask:
     for group in (
         cli.accounts_group,
         cli.keys_group,
+        cli_people.people_group,
         cli_billing.billing_group,
         cli_webhooks.webhooks_group,
         *operators,
