@@ -4,15 +4,12 @@ The key's row is written in the transaction of all that the request does, first,
 moment at which one is there without the other, whatever dies. A second request with the key waits at that row.
 """
 
-import base64
 import hmac
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from typing import NoReturn
 from uuid import UUID
 
-from cryptography.fernet import Fernet
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import OperationalError
@@ -20,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from common import json_text
 from common.database import as_account
 from common.errors import KeyReused, StillRunning
+from common.sealing import cipher
 from common.settings import settings
 
 KEPT = timedelta(hours=24)
@@ -27,6 +25,8 @@ MAX_KEY_CHARACTERS = 255
 HEADER = "Idempotency-Key"
 # How long a request waits for another one with its key.
 WAIT_SECONDS = 5
+# What its key for sealing is made of.
+_ANSWERS = "idempotency:answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Request:
             "status": answer.status,
             "headers": json_text.dumps(answer.headers).decode(),
             # A new API key is shown in the answer that makes it, and is nowhere else in the database.
-            "response": _cipher().encrypt(answer.body),
+            "response": cipher(_ANSWERS).encrypt(answer.body),
         }
         with as_account(self.account_id) as connection:
             connection.execute(_STORE, self._names() | values)
@@ -102,7 +102,7 @@ class Request:
                 param=HEADER,
                 code="idempotency_key_reused",
             )
-        return Answer(row.status_code, row.headers, _cipher().decrypt(row.response))
+        return Answer(row.status_code, row.headers, cipher(_ANSWERS).decrypt(row.response))
 
     def _refuse_running(self) -> NoReturn:
         raise StillRunning(
@@ -110,11 +110,6 @@ class Request:
             param=HEADER,
             code="idempotency_in_progress",
         ) from None
-
-
-@lru_cache(maxsize=1)
-def _cipher() -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(hmac.digest(_pepper(), b"idempotency:answers", "sha256")))
 
 
 def _pepper() -> bytes:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common import mail_server
+
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[!-~]+")
 
@@ -48,6 +50,9 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
     payment_grace_days: int = Field(default=7, ge=0, le=90)
+
+    mail_from: str | None = None
+    smtp_url: str | None = None
 
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -90,6 +95,23 @@ class Settings(BaseSettings):
     def _is_ports(cls, value: str) -> str:
         if not all(port.strip().isdecimal() and 0 < int(port) < 65_536 for port in value.split(",")):
             raise ValueError("must be port numbers between commas")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_sender(cls, value: str | None) -> str | None:
+        if value is not None:
+            mail_server.read_sender(value)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            mail_server.read_url(value)
+            # A MAIL_FROM that is malformed is not there, and has been named.
+            if "mail_from" in others.data and others.data["mail_from"] is None:
+                raise ValueError("is set without MAIL_FROM, the sender of all mails")
         return value
 
     @field_validator("provider_url", "stripe_api_base")

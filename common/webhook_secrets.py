@@ -7,14 +7,12 @@ import base64
 import hmac
 import secrets
 from collections.abc import Sequence
-from functools import lru_cache
 
-from cryptography.fernet import Fernet
-
-from common.settings import settings
+from common.sealing import cipher
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
+_PURPOSE = "webhooks:secrets"
 
 
 def new() -> str:
@@ -24,12 +22,12 @@ def new() -> str:
 
 def seal(secret: str) -> bytes:
     """The secret as the database holds it."""
-    return _cipher().encrypt(secret.encode())
+    return cipher(_PURPOSE).encrypt(secret.encode())
 
 
 def unseal(sealed: bytes) -> str:
     """The secret again. Raises cryptography.fernet.InvalidToken after another SECRET_KEY."""
-    return _cipher().decrypt(sealed).decode()
+    return cipher(_PURPOSE).decrypt(sealed).decode()
 
 
 def signatures(signing: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> str:
@@ -42,9 +40,3 @@ def signatures(signing: Sequence[str], webhook_id: str, timestamp: int, body: by
 
 def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(PREFIX))
-
-
-@lru_cache(maxsize=1)
-def _cipher() -> Fernet:
-    pepper = settings().secret_key.get_secret_value().encode()
-    return Fernet(base64.urlsafe_b64encode(hmac.digest(pepper, b"webhooks:secrets", "sha256")))
