@@ -84,6 +84,8 @@ def read(path: Path) -> dict[str, Plan]:
         except ValidationError as error:
             field, reason = _first_problem(error)
             raise ValueError(f"PLANS_FILE {path}: [{name}] {field}: {reason}") from None
+    if FREE not in found and any(plan.is_sold for plan in found.values()):
+        raise ValueError(f"PLANS_FILE {path}: where a plan has a price, there is [{FREE}] for who does not pay it")
     return found
 
 

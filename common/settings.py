@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     mail_from: str | None = None
     smtp_url: str | None = None
 
+    oidc_audience: str | None = None
+    oidc_issuer: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_shared_secret: SecretStr | None = Field(default=None, min_length=32)
+
+    public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -124,7 +130,33 @@ class Settings(BaseSettings):
                 raise ValueError("is set without MAIL_FROM, the sender of all mails")
         return value
 
-    @field_validator("provider_url", "stripe_api_base")
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            if others.data.get("oidc_audience") is None:
+                raise ValueError("is set without OIDC_AUDIENCE: tokens for other programs would be taken")
+        return value
+
+    @field_validator("oidc_jwks_url")
+    @classmethod
+    def _is_key_set(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            _require_issuer(others)
+        return value
+
+    @field_validator("oidc_shared_secret")
+    @classmethod
+    def _is_alone(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            _require_issuer(others)
+            if others.data.get("oidc_jwks_url") is not None:
+                raise ValueError("is set beside OIDC_JWKS_URL: tokens are checked with one of the two")
+        return value
+
+    @field_validator("provider_url", "public_url", "stripe_api_base")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         return _with_scheme(value, "http://", "https://").rstrip("/") if value is not None else None
@@ -153,6 +185,12 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith("whsec_"):
             raise ValueError("must begin with whsec_")
         return value
+
+
+def _require_issuer(others: ValidationInfo) -> None:
+    # An issuer that is malformed is not there, and has been named.
+    if "oidc_issuer" in others.data and others.data["oidc_issuer"] is None:
+        raise ValueError("is set without OIDC_ISSUER")
 
 
 def _with_scheme(value: str, *schemes: str) -> str:

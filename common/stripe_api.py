@@ -15,7 +15,13 @@ from common.errors import Conflict, InvalidRequest, Unavailable
 from common.settings import settings
 
 if TYPE_CHECKING:
-    from stripe import StripeClient
+    # For whoever works with what Stripe answers.
+    from stripe import Price as Price
+    from stripe import StripeClient as StripeClient
+    from stripe import Subscription as Subscription
+    from stripe.params import PriceCreateParamsTier as PriceCreateParamsTier
+    from stripe.params import SubscriptionUpdateParamsItem as SubscriptionUpdateParamsItem
+    from stripe.params.checkout import SessionCreateParamsLineItem as SessionCreateParamsLineItem
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,23 @@ def is_on() -> bool:
 def is_live() -> bool:
     """Whether its money is real."""
     return settings().batchyard_env == "production"
+
+
+def has_stand_in() -> bool:
+    """Whether something else answers in Stripe's place."""
+    return settings().stripe_api_base is not None
+
+
+def version() -> Any:
+    """The version of Stripe's API that the package speaks; its own types list all that there ever were."""
+    import stripe
+
+    return stripe.api_version
+
+
+def metadatum(metadata: Any, name: str) -> str | None:
+    """One of the metadata of an object, which the package has as an object too."""
+    return metadata[name] if metadata is not None and name in metadata else None
 
 
 @lru_cache(maxsize=1)

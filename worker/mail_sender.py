@@ -106,7 +106,7 @@ def _judge(error: SMTPException | OSError) -> Outcome:
     connection or the login is the operator's to mend, and the mail waits."""
     match error:
         case SMTPRecipientsRefused(recipients=[refused, *_]):
-            return "recipient_refused", refused.code >= 500, _said(refused)
+            return ("recipient_refused" if refused.code >= 500 else "put_off"), refused.code >= 500, _said(refused)
         case SMTPNotSupported():
             return "recipient_refused", True, error.message
         case SMTPAuthenticationError():
@@ -118,7 +118,7 @@ def _judge(error: SMTPException | OSError) -> Outcome:
         case SMTPResponseException():
             return ("refused" if error.code >= 500 else "put_off"), error.code >= 500, _said(error)
         case SMTPException():
-            return "refused", False, error.message
+            return "not_supported", False, error.message
         case _:
             return ("tls_failed" if _is_tls(error) else "connection_lost"), False, str(error)
 

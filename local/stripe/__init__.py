@@ -10,7 +10,18 @@ What is as at Stripe and easily forgotten:
 - A meter event whose identifier was counted in the last 24 hours is refused (400, `An event already exists with
   identifier ...`, Stripe-Should-Retry: false); a day later it is counted again.
 - An Idempotency-Key has one answer for 24 hours, also when that was a 500 that came after the call had begun.
+- The portal's "cancel at period end" of a subscription of the flexible billing mode, which is what new ones are, sets
+  `cancel_at` and leaves `cancel_at_period_end` false; by the API it sets both.
+- A renewal's invoice is a draft for an hour, in which meter events of the period that is over still count.
+- Declined renewals are tried again after 3, 5 and 7 days; then the subscription is canceled. A subscription that ends may
+  still get an invoice for its last usage, and that may be paid after the end.
 - Events come at least once and in any order, those of one second have the same `created`.
+
+Its pages, Checkout and the customer portal, are in local/stripe/pages.py with the words that their buttons have.
+
+What it leaves out: trials, coupons, taxes, one-time prices in subscriptions, several intervals in one subscription,
+schedules, pauses, sources and payment methods (a customer has one card, which pays or is declined). A metered price is
+billed for a whole period as it is at its end, and Stripe's portal would not switch a plan that has one; this one does.
 
 Addresses of its own, without a key, in JSON:
   GET  /_standin/settings      what goes wrong; PUT replaces it (what is not named goes back to nothing), POST changes
@@ -26,5 +37,5 @@ Addresses of its own, without a key, in JSON:
   GET  /_standin/deliveries    each event's state at each endpoint: waiting, delivered or given_up
   POST /_standin/cards         {"customer": ID, "fails": true}: its card is declined from now on
   GET  /_standin/clock         {"now": ...}: the time for all that have no test clock
-  POST /_standin/advance       {"seconds": N} or {"to": TIME}: moves it, and does all that is due until then
+  POST /_standin/advance       {"seconds": N} or {"to": TIME}: moves it, and does all that is due by then
 """

@@ -12,13 +12,17 @@ from pathlib import Path
 from aiohttp import web
 
 import local.stripe
-from local.stripe import webhook_endpoints
+from local.stripe import clocks, cycles, webhook_endpoints
 from local.stripe.admin import Admin
 from local.stripe.api import MAX_BODY_BYTES, Api
 from local.stripe.deliveries import Sender
+from local.stripe.pages import Pages
 from local.stripe.store import Store
 
+log = logging.getLogger(__name__)
+
 STOP_SECONDS = 1.0
+TICK_SECONDS = 1.0
 
 
 def main() -> None:
@@ -65,14 +69,28 @@ async def _serve(store: Store, port: int) -> None:
     api = Api(store, sender, root)
     api.add_to(app)
     Admin(store, sender, api).add_to(app)
+    Pages(store, sender, root).add_to(app)
     await runner.setup()
     await web.SockSite(runner, listening).start()
-    background = [asyncio.create_task(sender.run())]
+    background = [asyncio.create_task(sender.run()), asyncio.create_task(_let_time_pass(store, sender))]
     print(f"stand-in for Stripe at {root}", flush=True)
     await stop.wait()
     for task in background:
         task.cancel()
     await runner.cleanup()
+
+
+async def _let_time_pass(store: Store, sender: Sender) -> None:
+    while True:
+        try:
+            if cycles.anything_due(store):
+                with store.transaction():
+                    cycles.run(store, None, clocks.now(store))
+                sender.wake()
+        # Tried again, as all of it was taken back; nothing else waits for it.
+        except Exception:
+            log.exception("what is due could not be done")
+        await asyncio.sleep(TICK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from local.stripe import clocks, customers, deliveries, faults, meter_events
+from local.stripe import clocks, customers, cycles, deliveries, faults, meter_events
 from local.stripe.api import Api
 from local.stripe.deliveries import Sender
 from local.stripe.faults import Behaviour
@@ -96,6 +96,7 @@ class Admin:
         if to < now:
             raise _refused(400, f"it is {now} already, and the clock never goes back")
         with self._store.transaction():
+            cycles.run(self._store, None, to)
             clocks.shift(self._store, to - now)
         self._sender.wake()
         return await self._clock(request)

@@ -101,10 +101,15 @@ def signature(body: str, secret: str, moment: int) -> str:
 
 def listed(store: Store) -> list[Object]:
     """What became of every event, for each endpoint."""
-    return [{name: row[name] for name in ("event", "type", "endpoint", "state", "attempts", "told")} for row in store.run(ALL)]
+    return [
+        {name: row[name] for name in ("event", "type", "endpoint", "state", "attempts", "told")}
+        for row in store.run(ALL)
+    ]
 
 
-DUE = "SELECT seq, event, endpoint, attempts FROM deliveries WHERE state = 'waiting' AND due <= ? ORDER BY due, seq LIMIT ?"
+DUE = """
+    SELECT seq, event, endpoint, attempts FROM deliveries WHERE state = 'waiting' AND due <= ? ORDER BY due, seq LIMIT ?
+"""
 END = "UPDATE deliveries SET state = ?, attempts = ?, told = ? WHERE seq = ?"
 AGAIN = "UPDATE deliveries SET attempts = attempts + 1, due = ?, told = ? WHERE seq = ?"
 ALL = """

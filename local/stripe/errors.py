@@ -90,7 +90,9 @@ def no_address(method: str, path: str) -> RefusedError:
 
 def rate_limited() -> RefusedError:
     message = "Request rate limit exceeded."
-    return RefusedError(429, "invalid_request_error", message, code="rate_limit", headers={"Stripe-Should-Retry": "true"})
+    return RefusedError(
+        429, "invalid_request_error", message, code="rate_limit", headers={"Stripe-Should-Retry": "true"}
+    )
 
 
 def server_error(headers: Mapping[str, str] | None = None) -> RefusedError:

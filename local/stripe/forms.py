@@ -59,7 +59,7 @@ class Params:
         self._values = values
         self._path = path
         self._read: set[str] = set()
-        self._groups: list[Params] = []
+        self._groups: dict[str, Params] = {}
 
     def has(self, name: str) -> bool:
         return name in self._values
@@ -176,6 +176,10 @@ class Params:
         for name in names:
             self._take(name)
 
+    def names(self) -> set[str]:
+        """Of all that is given, which is not read by this."""
+        return {*self._values}
+
     def plain(self) -> dict[str, Any]:
         """All that is given, as it was sent."""
         self._read.update(self._values)
@@ -186,7 +190,7 @@ class Params:
         for name in self._values:
             if name not in self._read:
                 raise unknown(self._full(name))
-        for group in self._groups:
+        for group in self._groups.values():
             group.finish()
 
     def _take(self, name: str) -> Any:
@@ -197,6 +201,5 @@ class Params:
         return f"{self._path}[{name}]" if self._path else name
 
     def _nested(self, values: dict[str, Any], path: str) -> "Params":
-        group = Params(values, path)
-        self._groups.append(group)
-        return group
+        """The same for the same path, so that two that read of it have read all of it together."""
+        return self._groups.setdefault(path, Params(values, path))

@@ -1,4 +1,4 @@
-"""Lists as Stripe pages them, and objects as it shows them: without what is ours, with what was asked to be expanded."""
+"""Lists as Stripe pages them, and objects as it shows them: without what is ours, with what is to be expanded."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from local.stripe.store import OURS, Object, Store
 
 DEFAULT_LIMIT, MOST = 10, 100
 # What is only shown to those who ask.
-HIDDEN = {("price", "tiers"), ("checkout.session", "line_items")}
+HIDDEN = {"tiers": "price", "line_items": "checkout.session"}
 DEEPEST = 4
 
 
@@ -23,7 +23,9 @@ def page(call: Call, url: str, found: Iterable[Object]) -> Object:
     ids = [one["id"] for one in listed]
     for cursor in filter(None, (after, before)):
         if cursor not in ids:
-            raise invalid(f"No such object: '{cursor}'", "starting_after" if after else "ending_before", "resource_missing")
+            raise invalid(
+                f"No such object: '{cursor}'", "starting_after" if after else "ending_before", "resource_missing"
+            )
     if after:
         listed = listed[ids.index(after) + 1 :]
     elif before:
@@ -69,7 +71,8 @@ def _shown(store: Store, value: Any, wanted: list[list[str]]) -> Any:
             raise invalid(f"This property cannot be expanded ({name}).", "expand")
     for name, inner in value.items():
         asked = [path[1:] for path in wanted if path[0] == name]
-        if name.startswith(OURS) or ((value.get("object"), name) in HIDDEN and not asked):
+        hidden = name in HIDDEN and HIDDEN[name] == value.get("object")
+        if name.startswith(OURS) or (hidden and not asked):
             continue
         if asked and isinstance(inner, str):
             inner = store.any(inner) or inner

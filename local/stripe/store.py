@@ -1,4 +1,4 @@
-"""What the stand-in knows, in one SQLite file: Stripe's objects as JSON, and tables for what is looked up by more than an id.
+"""What the stand-in knows, in one SQLite file: Stripe's objects as JSON, and tables for the rest.
 
 Each call is one transaction, and calls do not overlap, as all of them run on one thread. The file outlives the process
 however it dies; against a crash of the machine it is not made safe.
@@ -104,12 +104,21 @@ class Store:
         )
         return [_loaded(row) for row in found]
 
+    def unfinished(self, kind: str) -> list[Object]:
+        """Those whose status is one that time may still change."""
+        found = self.run(
+            "SELECT body FROM objects WHERE kind = ? AND json_extract(body, '$.status')"
+            " IN ('active', 'past_due', 'incomplete', 'draft', 'open') ORDER BY seq",
+            kind,
+        )
+        return [_loaded(row) for row in found]
+
     def setting(self, name: str, default: str) -> str:
         found = self.run("SELECT value FROM settings WHERE name = ?", name)
         return str(found[0]["value"]) if found else default
 
     def set(self, name: str, value: str) -> None:
-        self.run("INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
+        self.run("INSERT OR REPLACE INTO settings VALUES (?, ?)", name, value)
 
 
 def _loaded(row: sqlite3.Row) -> Object:

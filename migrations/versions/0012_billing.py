@@ -16,7 +16,8 @@ ACCOUNTS = """
 ALTER TABLE accounts
     -- Who pays for it, made on first need.
     ADD COLUMN stripe_customer_id text UNIQUE,
-    -- The plan that its subscriptions last gave it; null until one has begun. What an operator sets stands until this changes.
+    -- The plan that its subscriptions last gave it; null until one has begun. What an operator sets stands until this
+    -- changes.
     ADD COLUMN billed_plan text,
     -- Until when its plan stays although a payment has failed; null where none has.
     ADD COLUMN grace_until timestamptz,
@@ -33,8 +34,8 @@ CREATE INDEX accounts_billing_due ON accounts (billing_due_at) WHERE billing_due
 CREATE INDEX accounts_moving ON accounts (id) WHERE moving;
 """
 
-# Each object of Stripe's is what the greatest version says that was ever told of it: so it does not matter in which order,
-# and how often, it is told. A version is (ended, told_at, rank, told_by), as common/stripe_objects.py makes it.
+# Each object of Stripe's is what the greatest version says that was ever told of it: so it does not matter in which
+# order, and how often, it is told. A version is (ended, told_at, rank, told_by), as common/stripe_objects.py makes it.
 # The account is null as long as nothing has said whose the customer is.
 TOLD = """
 CREATE TABLE stripe_customers (
@@ -52,8 +53,9 @@ CREATE TABLE stripe_subscriptions (
     account_id uuid REFERENCES accounts,
     -- Stripe's own words; an unknown one gives no plan.
     status text NOT NULL,
-    -- The plan that its price is of; null where the price is not one of ours.
+    -- The plan that its price is of; null where the price is not one of ours. And whether it ever was.
     plan text,
+    ours boolean NOT NULL DEFAULT false,
     -- Cents a period, before what is metered.
     amount bigint CHECK (amount >= 0),
     currency text,
@@ -89,8 +91,8 @@ CREATE TABLE stripe_invoices (
 CREATE INDEX stripe_invoices_of_customer ON stripe_invoices (customer);
 CREATE INDEX stripe_invoices_of_account ON stripe_invoices (account_id);
 
--- Moments at which a period of a subscription began or ended: what is metered is cut there, so that each period pays for
--- its own tokens.
+-- Moments at which a period of a subscription began or ended: what is metered is cut there, so that each period pays
+-- for its own tokens.
 CREATE TABLE stripe_boundaries (
     customer text NOT NULL REFERENCES stripe_customers,
     at timestamptz NOT NULL,

@@ -45,7 +45,8 @@ def test_a_plans_largest_batch_fits_where_no_request_sets_a_bound(plan: Plan) ->
         ("weight = 3\n", 'weight = "3"\n', "[pro] weight"),
         ("weight = 3\n", "weight = 3\ncolour = 1\n", "[pro] colour"),
         ("[team]\n", '[team]\nname = "x"\n[pro2]\n', "[team] weight"),
-        ('models = ["*"]\n\n[pro]', "models = [1]\n\n[pro]", "[free] models.0"),
+        ('models = ["*"]\n', "models = [1]\n", "[free] models.0"),
+        ("price = 2_900\n", 'price = "29.00"\n', "[pro] price"),
         ("[pro]", "[Pro!]", "plans.toml"),
         ('["*"]', '["*"', "plans.toml"),
     ],
@@ -60,6 +61,11 @@ def test_a_bad_value_is_named_with_its_plan(was: str, now: str, named: str, tmp_
 def test_a_file_without_plans_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no plan"):
         read_text("", tmp_path)
+
+
+def test_a_file_that_sells_a_plan_has_one_for_who_does_not_pay(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is \[free\]"):
+        read_text(GOOD.replace("[free]", "[basic]", 1), tmp_path)
 
 
 def test_an_account_has_its_own_values_and_the_rest_of_its_plan() -> None:

@@ -132,6 +132,10 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("SMTP_URL", f"smtps://user:{SECRET}@localhost?starttls=1"),
         ("SMTP_URL", f"smtp://user:{SECRET}@localhost?tls={SECRET}"),
         ("SMTP_URL", f"smtps://user:{SECRET}@localhost"),
+        ("OIDC_ISSUER", "https://hunter2.example.com"),
+        ("OIDC_JWKS_URL", "https://hunter2.example.com/keys"),
+        ("OIDC_SHARED_SECRET", SECRET * 5),
+        ("OIDC_SHARED_SECRET", SECRET),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("WEB_PROCESSES", "0"),
@@ -172,7 +176,7 @@ def test_a_key_of_stripe_is_refused_in_the_other_environment_and_both_are_named(
 def test_a_key_of_stripe_is_taken_in_its_own_environment(environment: str, key: str) -> None:
     with process_settings(GOOD | {"BATCHYARD_ENV": environment, "STRIPE_SECRET_KEY": key + SECRET}):
         assert settings().stripe_secret_key is not None
-        assert SECRET not in repr(settings())
+        assert key + SECRET not in repr(settings())
 
 
 def test_a_live_key_is_sent_to_stripe_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +184,26 @@ def test_a_live_key_is_sent_to_stripe_alone(capsys: pytest.CaptureFixture[str]) 
     with process_settings(GOOD | live | {"STRIPE_API_BASE": "http://127.0.0.1:9"}), pytest.raises(SystemExit):
         settings()
     assert "STRIPE_API_BASE" in capsys.readouterr().err
+
+
+OIDC = {"OIDC_AUDIENCE": "batchyard", "OIDC_ISSUER": "https://id.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"OIDC_ISSUER": "id.example.com", "OIDC_AUDIENCE": "batchyard"}, "OIDC_ISSUER"),
+        (OIDC | {"OIDC_JWKS_URL": "file:///etc/passwd"}, "OIDC_JWKS_URL"),
+        (OIDC | {"OIDC_SHARED_SECRET": "too short"}, "OIDC_SHARED_SECRET"),
+        (OIDC | {"OIDC_JWKS_URL": "https://id.example.com/keys", "OIDC_SHARED_SECRET": "x" * 32}, "OIDC_SHARED_SECRET"),
+    ],
+)
+def test_an_identity_provider_that_could_not_be_checked_stops_the_program(
+    given: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process_settings(GOOD | given), pytest.raises(SystemExit):
+        settings()
+    assert capsys.readouterr().err.startswith(f"setting {named}: ")
 
 
 def test_secrets_are_not_in_what_the_settings_look_like() -> None:
