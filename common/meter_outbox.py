@@ -154,8 +154,8 @@ _RECORD = text("""
     UPDATE meter_outbox SET lease_until = NULL, problem = CAST(:problem AS text),
         state = CASE :came WHEN 'delivered' THEN 'delivered' WHEN 'refused' THEN 'failed' ELSE 'pending' END,
         delivered_at = CASE WHEN :came = 'delivered' THEN clock_timestamp() END,
-        doubtful_since = CASE :came WHEN 'delivered' THEN NULL WHEN 'unknown' THEN coalesce(doubtful_since, attempted_at)
-            ELSE doubtful_since END,
+        doubtful_since = CASE :came WHEN 'delivered' THEN NULL
+            WHEN 'unknown' THEN coalesce(doubtful_since, attempted_at) ELSE doubtful_since END,
         next_attempt_at = CASE WHEN :came IN ('not_taken', 'unknown') THEN clock_timestamp() + make_interval(
             secs => least(:longest, :first * 2.0 ^ least(attempts - 1, 30)) * (1 + random()) / 2) END
     WHERE identifier = :identifier AND attempts = :attempt AND state = 'sending'

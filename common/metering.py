@@ -1,4 +1,5 @@
-"""Metering: receipts become portions of the outbox, by account and hour, which is what Stripe is told.
+"""Metering: receipts become portions of the outbox, by account and hour, which is what Stripe is told. What counts are
+prompt and completion tokens, as in quotas.
 
 An hour's portions always come to its receipts: what a pass adds is the difference, however late a receipt came. So a
 pass may be repeated, missed, or run by several processes, and nothing is counted twice or left out.
@@ -17,11 +18,10 @@ from sqlalchemy import Connection, text
 from common import ids
 from common.database import as_owner
 from common.settings import settings
+from common.stripe_prices import METER
 
 log = logging.getLogger(__name__)
 
-# What counts: prompt and completion tokens, as in quotas. Stripe's meter of them has this event name.
-METER = "batchyard_tokens"
 ROLLUP_LOCK = 7_201_006
 HOUR = timedelta(hours=1)
 # Receipts that were recorded late, as after an outage of PostgreSQL, are found by each pass for so long ...
@@ -120,8 +120,8 @@ _CLOCK = text("""
 
 _LOOKED_BACK = text("UPDATE metering SET looked_back_at = clock_timestamp()")
 
-# A piece is numbered by how many boundaries of periods are before it. Receipts are told once, whoever was the customer of
-# the account then.
+# A piece is numbered by how many boundaries of periods are before it. Receipts are told once, whoever was the customer
+# of the account then.
 _UNTOLD = text("""
     WITH metered AS MATERIALIZED (
         SELECT a.id, a.stripe_customer_id AS customer, greatest(a.metered_from, CAST(:since AS timestamptz)) AS since,

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from common import ids
 from common.invariants import Finding
-from common.metering import METER, WHOLE_LOOK_BACK, WINDOW
+from common.metering import WHOLE_LOOK_BACK, WINDOW
+from common.stripe_prices import METER
 
 # Stripe makes an invoice final an hour after its period; a portion that waits for long may miss its own.
 LATE = timedelta(hours=6)

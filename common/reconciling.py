@@ -12,9 +12,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import ids, invariants, stripe_meters
-from common.metering import METER
+from common import ids, invariants, stripe_api, stripe_meters
 from common.stripe_api import StripeRefused
+from common.stripe_prices import METER
 
 # By then an hour is rolled up and sent, where nothing is in the way.
 SETTLED_AFTER = timedelta(hours=1)
@@ -46,6 +46,7 @@ class Reconciled:
 def reconcile(account_id: UUID | None = None, *, running_hour: bool = False) -> Iterator[Reconciled]:
     """All accounts that are metered, or one: hours that ended an hour ago, or with the running hour all there is.
     Raises StripeAway, and Conflict where nothing is sold."""
+    stripe_api.client()
     with invariants.snapshot() as connection:
         now = connection.execute(_NOW).scalar_one().astimezone(UTC)
         until = stripe_meters.whole_minute(now, up=True)
@@ -53,8 +54,7 @@ def reconcile(account_id: UUID | None = None, *, running_hour: bool = False) -> 
             until = (now - SETTLED_AFTER).replace(minute=0, second=0, microsecond=0)
         parameters = {"account_id": account_id, "until": until, "meter": METER}
         accounts = connection.execute(_ACCOUNTS, parameters).all()
-    for account in accounts:
-        yield _against_stripe(account, until)
+    return (_against_stripe(account, until) for account in accounts)
 
 
 def _against_stripe(account: Any, until: datetime) -> Reconciled:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from common.errors import Conflict
 from common.meter_outbox import Came
 from common.stripe_api import StripeAway, StripeBusy, StripeRefused, calling
+from common.stripe_prices import METER_CUSTOMER, METER_VALUE
 
 # Of a refusal, as much as an operator needs.
 PROBLEM_CHARACTERS = 500
@@ -23,7 +24,7 @@ def send(
                     "event_name": event_name,
                     "identifier": identifier,
                     "timestamp": timestamp,
-                    "payload": {"stripe_customer_id": customer, "value": str(tokens)},
+                    "payload": {METER_CUSTOMER: customer, METER_VALUE: str(tokens)},
                 },
                 # Attempts are the outbox's, which remembers each.
                 {"idempotency_key": idempotency_key, "max_network_retries": 0},

@@ -8,7 +8,6 @@ import psycopg
 from common import accounts
 from tests.databases import one
 
-METER = "batchyard_tokens"
 HOUR = timedelta(hours=1)
 
 

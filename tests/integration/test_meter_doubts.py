@@ -11,7 +11,7 @@ from common.errors import NotFound
 from tests.databases import one
 from tests.metering import hour_ago, metered, use
 from tests.process_settings import process_settings
-from tests.stripe_process import StandIn
+from tests.stripe_process import METER, StandIn
 
 pytestmark = pytest.mark.usefixtures("billing_on")
 
@@ -101,7 +101,7 @@ def test_a_sum_that_tells_nothing_is_told_and_an_operator_ends_the_doubt(
     meter_outbox.look()
     standin.client().v1.billing.meter_events.create(
         {
-            "event_name": metering.METER,
+            "event_name": METER,
             "payload": {"stripe_customer_id": stripe_customer, "value": "1"},
             "timestamp": int((hour_ago(2) + timedelta(minutes=1)).timestamp()),
         }

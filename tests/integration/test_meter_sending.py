@@ -11,8 +11,8 @@ import pytest
 from common import meter_outbox, meter_sender, metering
 from common.meter_outbox import Outcome
 from tests.databases import one
-from tests.metering import METER, hour_ago, metered, told, use
-from tests.stripe_process import StandIn
+from tests.metering import hour_ago, metered, told, use
+from tests.stripe_process import METER, StandIn
 
 pytestmark = pytest.mark.usefixtures("billing_on")
 

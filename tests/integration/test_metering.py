@@ -12,8 +12,9 @@ from psycopg import errors, sql
 from common import metering
 from common.metering import ROLLUP_LOCK
 from tests.databases import one
-from tests.metering import HOUR, METER, boundary, hour_ago, metered, told, use, used
+from tests.metering import HOUR, boundary, hour_ago, metered, told, use, used
 from tests.process_settings import process_settings
+from tests.stripe_process import METER
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)

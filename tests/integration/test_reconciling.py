@@ -10,7 +10,7 @@ from common import meter_sender, metering, reconciling
 from common.reconciling import Reconciled
 from tests import work
 from tests.metering import hour_ago
-from tests.stripe_process import StandIn
+from tests.stripe_process import METER, StandIn
 from worker.outcomes import record
 
 pytestmark = pytest.mark.usefixtures("billing_on")
@@ -72,7 +72,7 @@ def test_what_is_off_is_named_with_its_difference(
 
 def test_what_stripe_counted_beside_is_named_with_its_hour(standin: StandIn, stripe_customer: str, ann: UUID) -> None:
     standin.client().v1.billing.meter_events.create(
-        {"event_name": metering.METER, "payload": {"stripe_customer_id": stripe_customer, "value": "9"}}
+        {"event_name": METER, "payload": {"stripe_customer_id": stripe_customer, "value": "9"}}
     )
     assert reconciled().stripe == 9
     (hour,) = reconciling.hours(ann)
