@@ -11,6 +11,7 @@ from common import stripe_meters
 from common.database import as_owner
 from common.errors import NotFound
 from common.meter_outbox import OUTBOX_LOCK
+from common.stripe_api import StripeRefused
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,28 @@ def settle_by_sums() -> int:
 
 
 def _settle_hour(hour: Any) -> int:
-    summed = stripe_meters.tokens(hour.meter, hour.customer, hour.hour, hour.hour + timedelta(hours=1))
-    verdict: Verdict
+    try:
+        summed = stripe_meters.tokens(hour.meter, hour.customer, hour.hour, hour.hour + timedelta(hours=1))
+    except StripeRefused as refused:
+        # As of a customer that was deleted; the others go on.
+        return _tell(hour, f"Stripe does not tell its sum: {refused.told}")
     if summed == hour.delivered + hour.in_doubt:
-        verdict = "delivered"
-    elif summed == hour.delivered:
-        verdict = "pending"
-    else:
-        with as_owner() as connection:
-            problem = f"Stripe counts {summed} tokens of its hour, of which {hour.delivered} are known to be delivered"
-            connection.execute(_TELL, dict(hour._mapping) | {"problem": problem})
-        return 0
+        return _settle(hour, "delivered")
+    if summed == hour.delivered:
+        return _settle(hour, "pending")
+    return _tell(
+        hour, f"Stripe counts {summed} tokens of its hour, of which {hour.delivered} are known to be delivered"
+    )
+
+
+def _tell(hour: Any, problem: str) -> int:
+    """Nothing is settled, and why."""
+    with as_owner() as connection:
+        connection.execute(_TELL, dict(hour._mapping) | {"problem": problem})
+    return 0
+
+
+def _settle(hour: Any, verdict: Verdict) -> int:
     with as_owner() as connection:
         connection.execute(_LOCK, {"lock": OUTBOX_LOCK})
         if connection.execute(_SAME_HOUR, hour._mapping).one() != (hour.delivered, hour.in_doubt, True):

@@ -116,6 +116,17 @@ def test_a_sum_that_tells_nothing_is_told_and_an_operator_ends_the_doubt(
 
 
 @pytest.mark.usefixtures("ann")
+def test_a_customer_that_stripe_has_no_more_holds_up_no_others_doubts(
+    database: psycopg.Connection, standin: StandIn, stripe_customer: str
+) -> None:
+    send_into_the_unknown(standin, database, taken=True)
+    meter_outbox.look()
+    standin.client().v1.customers.delete(stripe_customer)
+    assert meter_doubts.settle_by_sums() == 0
+    assert "Stripe does not tell its sum" in str(meter_outbox.stuck()[0].problem)
+
+
+@pytest.mark.usefixtures("ann")
 def test_the_operator_is_mailed_once_a_day_while_something_is_off(
     database: psycopg.Connection, standin: StandIn, settings: dict[str, str]
 ) -> None:
