@@ -45,13 +45,16 @@ class Changes(TypedDict, total=False):
 
 def create(name: str, plan: str, actor: Actor = COMMAND_LINE) -> Account:
     """A new account on a plan. Raises InvalidRequest for a bad name or an unknown plan."""
+    with as_owner() as connection:
+        return open_one(connection, name, plan, actor)
+
+
+def open_one(connection: Connection, name: str, plan: str, actor: Actor) -> Account:
+    """As create, in the owner's transaction."""
     name = names.checked(name, "account")
     plans.get(plan)
-    with as_owner() as connection:
-        account = Account(
-            **connection.execute(_INSERT, {"id": ids.new_id(), "name": name, "plan": plan}).one()._mapping
-        )
-        audit.record(connection, actor, "account.create", account.id, name=name, plan=plan)
+    account = Account(**connection.execute(_INSERT, {"id": ids.new_id(), "name": name, "plan": plan}).one()._mapping)
+    audit.record(connection, actor, "account.create", account.id, name=name, plan=plan)
     return account
 
 

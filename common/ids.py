@@ -7,7 +7,7 @@ from uuid import UUID
 
 from common.errors import InvalidRequest
 
-Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_", "audit_", "we_", "dlv_"]
+Prefix = Literal["acct_", "key_", "batch_", "job_", "file-", "evt_", "audit_", "we_", "dlv_", "user_", "sess_", "inv_"]
 
 
 def new_id() -> UUID:

@@ -25,16 +25,27 @@ DEFAULT_OVERLAP = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request comes from: the key and its account, with the limits that apply to it. `hard_cap` is nano-dollars
-    in a billing period; the period is the current one."""
+    """Who a request comes from: a key or a person, by its `id`, and the account, with the limits that apply to it.
+    `hard_cap` is nano-dollars in a billing period; the period is the current one."""
 
-    key_id: UUID
+    id: UUID
     account_id: UUID
     limits: Plan
     scopes: tuple[str, ...]
     hard_cap: int | None
     period_start: datetime
     period_end: datetime
+    is_person: bool = False
+
+    @property
+    def key_id(self) -> UUID:
+        """The key, which receipts name. Raises PermissionDenied for a person."""
+        if self.is_person:
+            raise PermissionDenied(
+                "Jobs are run by an API key, which their receipts name: make one, and send this with it.",
+                code="api_key_required",
+            )
+        return self.id
 
     @property
     def allowance(self) -> Allowance:
@@ -140,7 +151,7 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 def _check_may_give(actor: Actor, scopes: Sequence[str]) -> None:
     if lacking := actor.lacks(scopes):
         raise PermissionDenied(
-            f"This API key lacks the scope {lacking[0]!r}, so it cannot make a key that has it.",
+            f"Who lacks the scope {lacking[0]!r}, as you do here, cannot make a key that has it.",
             param="scopes",
             code="scope_missing",
         )

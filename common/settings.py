@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     webhook_ports: str = "443,8443"
     delivery_concurrency: int = Field(default=256, ge=1, le=4096)
 
+    public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
             raise ValueError("must be port numbers between commas")
         return value
 
-    @field_validator("provider_url")
+    @field_validator("provider_url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         return _with_scheme(value, "http://", "https://").rstrip("/")

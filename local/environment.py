@@ -52,6 +52,7 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
         "UPLOAD_FOLDER": str(uploads),
         "SECRET_KEY": home.secret("secret_key"),
         "PORT": str(port),
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
         # So that an integrator's program on this machine can be told.
         "WEBHOOK_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
     }

@@ -11,7 +11,7 @@ from common.keys import Caller, Key
 from common.limits import Taken
 from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
 from web import account_schemas, render
-from web.windows import DAY, MINUTE, Left
+from common.windows import DAY, MINUTE, Left
 
 
 def api_key(found: Key) -> account_schemas.ApiKey:
@@ -120,9 +120,10 @@ def limits(caller: Caller, found: Taken, requests: Sequence[Left]) -> account_sc
 
 
 def _request_limits(requests: Sequence[Left]) -> account_schemas.RequestLimits:
-    """Those of the key and of its account."""
+    """Those of the key, or of the person who asks in its place, and of the account."""
     shown = {(left.window.whose, left.window.seconds): left for left in requests}
-    return {"key": _windows(shown, "key"), "account": _windows(shown, "account")}
+    own = "person" if ("person", MINUTE) in shown else "key"
+    return {"key": _windows(shown, own), "account": _windows(shown, "account")}
 
 
 def _windows(shown: Mapping[tuple[str, int], Left], whose: str) -> account_schemas.RequestWindows:

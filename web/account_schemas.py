@@ -113,7 +113,8 @@ class RequestWindows(TypedDict):
 
 
 class RequestLimits(TypedDict):
-    """How many requests may come by this key, and by all keys of the account together."""
+    """How many requests may come by this key, or by the person who asks in its place, and by all of the account
+    together."""
 
     key: RequestWindows
     account: RequestWindows

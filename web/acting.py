@@ -2,12 +2,15 @@
 
 from common import ids
 from common.audit import Actor
+from web import auth
 from web.auth import caller
 
 
-def own_key() -> Actor:
-    """The caller's key, within its own account."""
+def in_own_account() -> Actor:
+    """The caller, a key or a person, within their own account."""
     found = caller()
+    if found.is_person:
+        return auth.person().actor
     return Actor(ids.show("key_", found.key_id), found.account_id, found.scopes)
 
 

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from common import keys
 from web import account_render, account_schemas, forms, queries, render
-from web.acting import own_key
+from web.acting import in_own_account
 from web.auth import caller, requires
 from web.documented import documented
 from web.schemas import Page
@@ -20,7 +20,7 @@ blueprint = Blueprint("api_keys", __name__, url_prefix="/api_keys")
 def create() -> tuple[Response, int]:
     """Makes a key. This answer alone has the key itself."""
     form = forms.parse(forms.CreateKey, forms.json_object())
-    return made(keys.issue(own_key(), caller().account_id, form.name, form.scopes, form.expiry()))
+    return made(keys.issue(in_own_account(), caller().account_id, form.name, form.scopes, form.expiry()))
 
 
 @blueprint.get("")
@@ -28,7 +28,7 @@ def create() -> tuple[Response, int]:
 @documented("List keys, newest first", {200: Page[account_schemas.ApiKey]}, query=queries.KeyList)
 def list_keys() -> Response:
     query = queries.read(queries.KeyList)
-    found = keys.list_page(own_key(), caller().account_id, query.after, query.limit + 1)
+    found = keys.list_page(in_own_account(), caller().account_id, query.after, query.limit + 1)
     return jsonify(render.page(found, query.limit, account_render.api_key))
 
 
@@ -36,7 +36,7 @@ def list_keys() -> Response:
 @requires("keys")
 @documented("Get a key", {200: account_schemas.ApiKey})
 def get(key_id: str) -> Response:
-    return jsonify(account_render.api_key(keys.get(own_key(), caller().account_id, key_id)))
+    return jsonify(account_render.api_key(keys.get(in_own_account(), caller().account_id, key_id)))
 
 
 @blueprint.delete("/<key_id>")
@@ -44,7 +44,7 @@ def get(key_id: str) -> Response:
 @documented("Revoke a key", {200: account_schemas.ApiKey})
 def revoke(key_id: str) -> Response:
     """Refused from the next request on. The key stays in the list, as revoked."""
-    return jsonify(account_render.api_key(keys.revoke(own_key(), caller().account_id, key_id)))
+    return jsonify(account_render.api_key(keys.revoke(in_own_account(), caller().account_id, key_id)))
 
 
 @blueprint.post("/<key_id>/rotate")
@@ -54,7 +54,7 @@ def rotate(key_id: str) -> tuple[Response, int]:
     """Makes a key that takes over from this one, which lives on for the overlap."""
     form = forms.parse(forms.RotateKey, forms.json_object())
     overlap = timedelta(seconds=form.overlap_seconds)
-    return made(keys.rotate(own_key(), caller().account_id, key_id, overlap, form.expiry()))
+    return made(keys.rotate(in_own_account(), caller().account_id, key_id, overlap, form.expiry()))
 
 
 def made(new: keys.NewKey) -> tuple[Response, int]:

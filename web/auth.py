@@ -1,24 +1,41 @@
-"""Who sends a request: an API key as `Authorization: Bearer` or `X-API-Key`."""
+"""Who sends a request: an API key as `Authorization: Bearer` or `X-API-Key`, or a person by their access token.
+
+Never by a cookie: what another site has a browser send brings cookies, and no header.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 from flask import Response, current_app, g, request
 
-from common import ids, key_uses, keys, logs
+from common import access_tokens, ids, key_uses, keys, logs, roles, sessions
 from common.errors import AuthenticationFailed, PermissionDenied
 from common.keys import Caller
+from common.people import Person
 from web import idempotency, rate_limits
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SCOPE = "required_scope"
+ViewT = TypeVar("ViewT", bound=Callable[..., object])
+ACCESS = "access"
 
 
-def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
-    """A view that only a key with this scope may call; `caller()` tells who does. Sent again under an Idempotency-Key,
-    a POST is not done again."""
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a view: keys and people with this scope, as `keys` and `people` say. Without a scope any person may,
+    also one without an account; without either, anybody."""
+
+    scope: str | None
+    keys: bool
+    people: bool
+
+
+def requires(scope: str, *, key: bool = False) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
+    """A view that only a key with this scope may call, or a person whose role has it; `caller()` tells who does. One
+    that runs jobs takes a `key` alone. Sent again under an Idempotency-Key, a POST is not done again."""
+    people = not key and any(scope in scopes for scopes in roles.SCOPES.values())
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
         @wraps(view)
@@ -26,8 +43,27 @@ def requires(scope: str) -> Callable[[Callable[P, R]], Callable[P, R | Response]
             return idempotency.once(partial(view, *args, **kwargs), caller(), as_owner=scope == "admin")
 
         # What wraps this has it too, and it is read before the view is called.
-        setattr(guarded, SCOPE, scope)
+        setattr(guarded, ACCESS, Access(scope, keys=True, people=people))
         return guarded
+
+    return decorate
+
+
+def for_people(scope: str | None = None) -> Callable[[ViewT], ViewT]:
+    """A view that only people may call, where there is a scope only those whose role has it; `person()` tells who
+    does."""
+    return _marked(Access(scope, keys=False, people=True))
+
+
+def for_anybody() -> Callable[[ViewT], ViewT]:
+    """A view for who has not logged in; it counts as a request of its address."""
+    return _marked(Access(None, keys=False, people=False))
+
+
+def _marked(access: Access) -> Callable[[ViewT], ViewT]:
+    def decorate(view: ViewT) -> ViewT:
+        setattr(view, ACCESS, access)
+        return view
 
     return decorate
 
@@ -38,39 +74,74 @@ def caller() -> Caller:
     return found
 
 
+def person() -> Person:
+    """The person who sends this request."""
+    found: Person = g.person
+    return found
+
+
 def authenticate() -> None:
     """Called before each request's view. Raises AuthenticationFailed, PermissionDenied, and RateLimited: for an address
     that has sent too many wrong keys without a look at the database."""
-    if (scope := _required_scope()) is None:
+    access = _access()
+    if access is None:
         return
     limits = rate_limits.current()
-    key = _sent_key()
-    limits.refuse_blocked(key)
+    if not (access.keys or access.people):
+        limits.refuse_blocked(None)
+        limits.count_refused(failed=False)
+        return
+    credential = _sent_credential()
+    limits.refuse_blocked(credential)
     try:
-        if key is None:
-            raise AuthenticationFailed(
-                "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
-            )
-        found = g.caller = keys.authenticate(key)
+        _look_up(access, credential)
     except (AuthenticationFailed, PermissionDenied) as error:
         limits.count_refused(failed=isinstance(error, AuthenticationFailed))
         raise
-    key_uses.gathered().note(found.key_id)
+    if access.scope is None:
+        limits.count_person(person(), credential or "")
+        return
+    found = g.caller
     logs.account_id.set(ids.show("acct_", found.account_id))
-    limits.count(found, key)
-    if scope not in found.scopes:
-        raise PermissionDenied(f"This API key lacks the scope {scope!r}: use one that has it.", code="scope_missing")
+    limits.count(found, credential or "")
+    if access.scope not in found.scopes:
+        raise PermissionDenied(
+            f"This API key lacks the scope {access.scope!r}: use one that has it.", code="scope_missing"
+        )
 
 
-def _required_scope() -> str | None:
+def _look_up(access: Access, credential: str | None) -> None:
+    is_persons = credential is not None and access_tokens.is_one(credential)
+    if credential is None or not (access.people if is_persons else access.keys):
+        raise _missing(access)
+    if is_persons:
+        g.person = sessions.of_access_token(credential)
+        if access.scope is not None:
+            g.caller = g.person.calling(access.scope)
+    else:
+        g.caller = keys.authenticate(credential)
+        key_uses.gathered().note(g.caller.key_id)
+
+
+def _missing(access: Access) -> AuthenticationFailed:
+    if access.keys:
+        return AuthenticationFailed(
+            "Send an API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", code="missing_api_key"
+        )
+    return AuthenticationFailed(
+        "Log in, and send the access token as 'Authorization: Bearer <token>'.", code="missing_access_token"
+    )
+
+
+def _access() -> Access | None:
     # Flask itself answers OPTIONS, and no view is called then.
     if request.endpoint is None or request.method == "OPTIONS":
         return None
-    scope: str | None = getattr(current_app.view_functions[request.endpoint], SCOPE, None)
-    return scope
+    found: Access | None = getattr(current_app.view_functions[request.endpoint], ACCESS, None)
+    return found
 
 
-def _sent_key() -> str | None:
+def _sent_credential() -> str | None:
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()

@@ -39,7 +39,7 @@ CSV_CURE = "a CSV as file, with the fields model and prompt."
 
 
 @blueprint.post("")
-@requires("batches")
+@requires("batches", key=True)
 @documented(
     "Create a batch",
     {200: Answer(schemas.Batch, headers=("Location",)), 202: Answer(schemas.Batch, headers=("Location",))},
@@ -252,7 +252,7 @@ def update(batch_id: str) -> Response:
 
 
 @blueprint.post("/<batch_id>/retry")
-@requires("batches")
+@requires("batches", key=True)
 @documented("Retry a batch", {200: schemas.Batch}, refuses=(409,))
 def retry(batch_id: str) -> Response:
     """Has the rows that failed, expired or were cancelled run again."""

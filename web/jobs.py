@@ -48,7 +48,7 @@ def _wait(response: Response, seconds: int) -> None:
 
 @blueprint.post("")
 @_until_ended
-@requires("jobs")
+@requires("jobs", key=True)
 @documented(
     "Submit a job",
     {

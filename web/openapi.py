@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 
 from common.idempotency import HEADER
 from web import schemas
-from web.auth import SCOPE
+from web.auth import ACCESS, Access
 from web.documented import Answer, Operation
 from web.fields import STORABLE_JSON
 from web.openapi_texts import (
@@ -23,6 +23,8 @@ from web.openapi_texts import (
     ERROR_HEADERS,
     ERRORS,
     HEADERS,
+    OF_KEYS,
+    OF_PEOPLE,
     PARAMETERS,
     RATE_HEADERS,
     SECURITY,
@@ -73,8 +75,8 @@ def _path(rule: Rule) -> str:
 
 def _operation(rule: Rule, method: str, view: View, found: "Shapes") -> Json:
     said = operation_of(view)
-    scope: str | None = vars(view).get(SCOPE)
-    repeatable = method == "POST" and scope is not None
+    access: Access | None = vars(view).get(ACCESS)
+    repeatable = method == "POST" and access is not None and access.keys
     parameters = [
         *(
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -84,14 +86,14 @@ def _operation(rule: Rule, method: str, view: View, found: "Shapes") -> Json:
         *({"$ref": f"#/components/parameters/{name}"} for name in (*said.headers, *((HEADER,) if repeatable else ()))),
     ]
     body = _body(said, found)
-    errors = sorted(_errors(said, rule, scope) | ({400, 409, 413, 415, 422} if repeatable else set()))
-    headers = (*(RATE_HEADERS if scope is not None else ()), *(("Idempotency-Replayed",) if repeatable else ()))
+    errors = sorted(_errors(said, rule, access) | ({400, 409, 413, 415, 422} if repeatable else set()))
+    headers = (*(RATE_HEADERS if access is not None else ()), *(("Idempotency-Replayed",) if repeatable else ()))
     shown = {
         "operationId": re.sub(r"\W", "_", rule.endpoint),
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": said.summary,
         "description": inspect.getdoc(view),
-        "security": [{name: [scope]} for name in SECURITY] if scope is not None else [],
+        "security": _security(access),
         "parameters": parameters,
         "requestBody": body,
         "responses": {
@@ -100,6 +102,15 @@ def _operation(rule: Rule, method: str, view: View, found: "Shapes") -> Json:
         },
     }
     return {name: value for name, value in shown.items() if value or name == "security"}
+
+
+def _security(access: Access | None) -> list[Json]:
+    """What may be sent to prove who one is; nothing, where anybody may call."""
+    if access is None:
+        return []
+    scopes = [access.scope] if access.scope is not None else []
+    names = ((*OF_KEYS,) if access.keys else ()) + ((OF_PEOPLE,) if access.people else ())
+    return [{name: scopes} for name in names]
 
 
 def _query_parameters(query: type[Query]) -> Iterator[Json]:
@@ -148,12 +159,14 @@ def _error(status: int, found: "Shapes") -> Json:
     }
 
 
-def _errors(said: Operation, rule: Rule, scope: str | None) -> set[int]:
+def _errors(said: Operation, rule: Rule, access: Access | None) -> set[int]:
     """The statuses of the errors that a view may answer with."""
+    known = access is not None and (access.keys or access.people)
     takes_body = bool(said.json or said.upload)
     statuses = {
         *((400,) if takes_body or said.query or said.headers else ()),
-        *((401, 403, 429, 503) if scope is not None else ()),
+        *((429, 503) if access is not None else ()),
+        *((401, 403) if known else ()),
         *((404,) if rule.arguments else ()),
         *((413, 415) if takes_body else ()),
         *said.refuses,

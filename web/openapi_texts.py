@@ -32,9 +32,15 @@ TAGS = {
     "health": "Is the process alive, and can it serve?",
 }
 
+OF_KEYS, OF_PEOPLE = ("bearer", "header"), "person"
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    "person": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A person's access token, of POST /auth/log-in, where their role in the account has the scope.",
+    },
 }
 
 ERRORS = {

@@ -10,27 +10,26 @@ from uuid import UUID
 
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from common.errors import RateLimited
 from common.keys import Caller
+from common.people import Person
 from common.plans import Plan
 from common.settings import settings
-from web import shared_windows
-from web.shared_windows import SharedWindows
-from web.windows import DAY, MINUTE, Left, Window, window
+from common import shared_windows
+from common.shared_windows import SharedWindows
+from common.windows import DAY, MINUTE, Left, Window, window
 
 WHOSE = {
     "key": "for one API key",
     "account": "for all keys of this account together",
+    "person": "for one person",
     "address": "from one address",
     "stranger": "without a valid API key from one address",
 }
 IPV6_NETWORK_BITS = 64
-REDIS_SECONDS = 0.5
+PERSON_REQUESTS_PER_MINUTE = 600
 MAX_REMEMBERED = 10_000
 
 
@@ -61,17 +60,11 @@ class RateLimits(Limiter):
     """Flask-Limiter with windows of our own, asked once for all the limits of a request."""
 
     def __init__(self) -> None:
-        # What is killed refuses at once; what only stands still must not hold up a request for longer than this.
-        once_more_where_closed = Retry(NoBackoff(), 1, (RedisConnectionError,))
         super().__init__(
             address,
             strategy=shared_windows.STRATEGY,
-            storage_uri=settings().redis_url.replace("unix://", "redis+unix://", 1),
-            storage_options={
-                "socket_timeout": REDIS_SECONDS,  # type: ignore[dict-item]
-                "socket_connect_timeout": REDIS_SECONDS,  # type: ignore[dict-item]
-                "retry": once_more_where_closed,  # type: ignore[dict-item]
-            },
+            storage_uri=shared_windows.storage_url(),
+            storage_options=shared_windows.storage_options(),
         )
         self._blocked: dict[str, tuple[float, Left]] = {}
         self._valid_keys: dict[int, None] = {}
@@ -99,13 +92,24 @@ class RateLimits(Limiter):
 
     def count(self, caller: Caller, key: str) -> None:
         """Counts this request as its caller's. Raises RateLimited."""
-        if len(self._valid_keys) >= MAX_REMEMBERED:
-            self._valid_keys.clear()
-        self._valid_keys[hash(key)] = None
-        own = _windows_of(caller.key_id, caller.account_id, caller.limits)
+        self._remember(key)
+        own = _windows_of("person" if caller.is_person else "key", caller.id, caller.account_id, caller.limits)
         full = self._take(own + _windows_of_address(address(), settings().address_requests_per_minute))
         if full is not None:
             raise _refusal(full.window, full.seconds)
+
+    def count_person(self, person: Person, token: str) -> None:
+        """Counts this request as a person's, where it is of no account. Raises RateLimited."""
+        self._remember(token)
+        own = (window("person", person.user_id.hex, MINUTE, PERSON_REQUESTS_PER_MINUTE),)
+        full = self._take(own + _windows_of_address(address(), settings().address_requests_per_minute))
+        if full is not None:
+            raise _refusal(full.window, full.seconds)
+
+    def _remember(self, key: str) -> None:
+        if len(self._valid_keys) >= MAX_REMEMBERED:
+            self._valid_keys.clear()
+        self._valid_keys[hash(key)] = None
 
     def count_refused(self, failed: bool) -> None:
         """Counts this request as its address's, and where its authentication failed as one without a valid key. Raises
@@ -146,10 +150,10 @@ def _network(sender: str) -> str:
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)
-def _windows_of(key_id: UUID, account_id: UUID, limits: Plan) -> tuple[Window, ...]:
+def _windows_of(whose: str, caller_id: UUID, account_id: UUID, limits: Plan) -> tuple[Window, ...]:
     return (
-        window("key", key_id.hex, MINUTE, limits.key_requests_per_minute),
-        window("key", key_id.hex, DAY, limits.key_requests_per_day),
+        window(whose, caller_id.hex, MINUTE, limits.key_requests_per_minute),
+        window(whose, caller_id.hex, DAY, limits.key_requests_per_day),
         window("account", account_id.hex, MINUTE, limits.requests_per_minute),
         window("account", account_id.hex, DAY, limits.requests_per_day),
     )

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify
 from common import ids, webhook_deliveries
 from common.webhook_deliveries import Wanted
 from web import forms, queries, render, webhook_forms, webhook_render, webhook_schemas
-from web.acting import own_key
+from web.acting import in_own_account
 from web.auth import caller, requires
 from web.documented import documented
 from web.schemas import Page
@@ -30,7 +30,7 @@ def list_deliveries() -> Response:
         query.event_type,
         query.status,
     )
-    found = webhook_deliveries.list_page(own_key(), caller().account_id, wanted, query.after, query.limit + 1)
+    found = webhook_deliveries.list_page(in_own_account(), caller().account_id, wanted, query.after, query.limit + 1)
     return jsonify(render.page(found, query.limit, webhook_render.delivery))
 
 
@@ -39,7 +39,7 @@ def list_deliveries() -> Response:
 @documented("Get a webhook delivery", {200: webhook_schemas.WebhookDeliveryWithAttempts})
 def get(delivery_id: str) -> Response:
     """With its attempts: when, how long, what came back, and what went wrong."""
-    found, attempts = webhook_deliveries.get(own_key(), caller().account_id, delivery_id)
+    found, attempts = webhook_deliveries.get(in_own_account(), caller().account_id, delivery_id)
     return jsonify(webhook_render.with_attempts(found, attempts))
 
 
@@ -48,7 +48,7 @@ def get(delivery_id: str) -> Response:
 @documented("Send a webhook delivery again", {202: webhook_schemas.WebhookDelivery}, refuses=(409,))
 def redeliver(delivery_id: str) -> tuple[Response, int]:
     """At once, also what was delivered: the same event with the same webhook-id."""
-    again = webhook_deliveries.redeliver(own_key(), caller().account_id, delivery_id)
+    again = webhook_deliveries.redeliver(in_own_account(), caller().account_id, delivery_id)
     return jsonify(webhook_render.delivery(again)), 202
 
 
@@ -65,7 +65,7 @@ def replay() -> tuple[Response, int]:
     form = forms.parse(webhook_forms.Replay, forms.json_object())
     until = datetime.fromtimestamp(form.until, UTC) if form.until is not None else None
     replayed, has_more = webhook_deliveries.replay(
-        own_key(), caller().account_id, datetime.fromtimestamp(form.since, UTC), until, form.endpoint_id
+        in_own_account(), caller().account_id, datetime.fromtimestamp(form.since, UTC), until, form.endpoint_id
     )
     shown: webhook_schemas.WebhookReplay = {"object": "webhook_replay", "replayed": replayed, "has_more": has_more}
     return jsonify(shown), 202

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, jsonify
 from common import webhook_deliveries, webhook_endpoints, webhook_rotation, webhook_samples
 from common.webhook_endpoints import NewSecret
 from web import forms, queries, render, webhook_forms, webhook_render, webhook_schemas
-from web.acting import own_key
+from web.acting import in_own_account
 from web.auth import caller, requires
 from web.documented import documented
 from web.schemas import Page
@@ -24,7 +24,7 @@ blueprint = Blueprint("webhook_endpoints", __name__, url_prefix="/webhook_endpoi
 def create() -> tuple[Response, int]:
     """Makes an endpoint. This answer alone has its secret."""
     form = forms.parse(webhook_forms.CreateEndpoint, forms.json_object())
-    return with_secret(webhook_endpoints.create(own_key(), caller().account_id, form.wanted())), 201
+    return with_secret(webhook_endpoints.create(in_own_account(), caller().account_id, form.wanted())), 201
 
 
 @blueprint.get("")
@@ -37,7 +37,7 @@ def create() -> tuple[Response, int]:
 def list_endpoints() -> Response:
     """With the URLs that jobs and batches name."""
     query = queries.read(queries.WebhookEndpointList)
-    found = webhook_endpoints.list_page(own_key(), caller().account_id, query.after, query.limit + 1)
+    found = webhook_endpoints.list_page(in_own_account(), caller().account_id, query.after, query.limit + 1)
     return jsonify(render.page(found, query.limit, webhook_render.endpoint))
 
 
@@ -45,7 +45,7 @@ def list_endpoints() -> Response:
 @requires("webhooks")
 @documented("Get a webhook endpoint", {200: webhook_schemas.WebhookEndpoint})
 def get(endpoint_id: str) -> Response:
-    found = webhook_endpoints.get(own_key(), caller().account_id, endpoint_id)
+    found = webhook_endpoints.get(in_own_account(), caller().account_id, endpoint_id)
     return jsonify(webhook_render.endpoint(found))
 
 
@@ -60,7 +60,7 @@ def get(endpoint_id: str) -> Response:
 def update(endpoint_id: str) -> Response:
     """What is sent changes. Event types are the whole list; an empty `include` leaves results out."""
     form = forms.parse(webhook_forms.UpdateEndpoint, forms.json_object())
-    updated = webhook_endpoints.update(own_key(), caller().account_id, endpoint_id, form.changes())
+    updated = webhook_endpoints.update(in_own_account(), caller().account_id, endpoint_id, form.changes())
     return jsonify(webhook_render.endpoint(updated))
 
 
@@ -69,7 +69,7 @@ def update(endpoint_id: str) -> Response:
 @documented("Delete a webhook endpoint", {200: webhook_schemas.DeletedWebhookEndpoint})
 def delete(endpoint_id: str) -> Response:
     """Nothing is sent to it from now on. Its deliveries stay in the log."""
-    webhook_endpoints.delete(own_key(), caller().account_id, endpoint_id)
+    webhook_endpoints.delete(in_own_account(), caller().account_id, endpoint_id)
     return jsonify({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
 
 
@@ -78,7 +78,7 @@ def delete(endpoint_id: str) -> Response:
 @documented("Enable a webhook endpoint", {200: webhook_schemas.WebhookEndpoint})
 def enable(endpoint_id: str) -> Response:
     """It is told of events from now on; what failed meanwhile can be replayed."""
-    enabled = webhook_endpoints.enable(own_key(), caller().account_id, endpoint_id)
+    enabled = webhook_endpoints.enable(in_own_account(), caller().account_id, endpoint_id)
     return jsonify(webhook_render.endpoint(enabled))
 
 
@@ -87,7 +87,7 @@ def enable(endpoint_id: str) -> Response:
 @documented("Disable a webhook endpoint", {200: webhook_schemas.WebhookEndpoint})
 def disable(endpoint_id: str) -> Response:
     """It is told of nothing, and deliveries that wait fail."""
-    disabled = webhook_endpoints.disable(own_key(), caller().account_id, endpoint_id)
+    disabled = webhook_endpoints.disable(in_own_account(), caller().account_id, endpoint_id)
     return jsonify(webhook_render.endpoint(disabled))
 
 
@@ -102,7 +102,7 @@ def disable(endpoint_id: str) -> Response:
 def rotate_secret(endpoint_id: str) -> Response:
     """Makes a new secret. For the overlap, a day unless said otherwise, the one before signs too."""
     form = forms.parse(webhook_forms.RotateEndpointSecret, forms.json_object())
-    return with_secret(webhook_rotation.of_endpoint(own_key(), caller().account_id, endpoint_id, form.overlap()))
+    return with_secret(webhook_rotation.of_endpoint(in_own_account(), caller().account_id, endpoint_id, form.overlap()))
 
 
 @blueprint.post("/<endpoint_id>/test")
@@ -116,8 +116,8 @@ def rotate_secret(endpoint_id: str) -> Response:
 def test(endpoint_id: str) -> tuple[Response, int]:
     """Sends the endpoint a sample, whose data says `"sample": true`. GET its delivery to see how that went."""
     form = forms.parse(webhook_forms.SendSample, forms.json_object())
-    sent = webhook_samples.send(own_key(), caller().account_id, endpoint_id, form.event_type)
-    found, attempts = webhook_deliveries.get(own_key(), caller().account_id, sent)
+    sent = webhook_samples.send(in_own_account(), caller().account_id, endpoint_id, form.event_type)
+    found, attempts = webhook_deliveries.get(in_own_account(), caller().account_id, sent)
     return jsonify(webhook_render.with_attempts(found, attempts)), 202
 
 

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, jsonify
 
 from common import webhook_rotation
 from web import forms, webhook_forms, webhook_schemas
-from web.acting import own_key
+from web.acting import in_own_account
 from web.auth import caller, requires
 from web.documented import documented
 from web.render import unix
@@ -23,7 +23,7 @@ blueprint = Blueprint("webhook_secret", __name__, url_prefix="/webhook_secret")
 def rotate() -> Response:
     """Makes a new secret, or the first. For the overlap, a day unless said otherwise, the one before signs too."""
     form = forms.parse(webhook_forms.RotateSecret, forms.json_object())
-    made = webhook_rotation.of_account(own_key(), caller().account_id, form.overlap())
+    made = webhook_rotation.of_account(in_own_account(), caller().account_id, form.overlap())
     shown: webhook_schemas.WebhookSecret = {
         "object": "webhook_secret",
         "signing_secret": made.secret,

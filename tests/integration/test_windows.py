@@ -10,8 +10,8 @@ from limits.storage import RedisStorage
 
 from common import queue
 from common.settings import settings as process
-from web.shared_windows import KEY_PREFIX, PORTIONS_OF_A_LIMIT, SharedWindows
-from web.windows import LocalWindows, Taken, Window, window
+from common.shared_windows import KEY_PREFIX, PORTIONS_OF_A_LIMIT, SharedWindows
+from common.windows import LocalWindows, Taken, Window, window
 
 SECONDS = 2
 HELD_UP_SECONDS = 0.02

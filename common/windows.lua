@@ -4,7 +4,7 @@
 -- Answers 1 when they were taken, else 0; then for each window how many, how many it has left, and the milliseconds
 -- until it has more: one that is full, until it has one.
 --
--- The windows are those of web/windows.py. A hash holds the number of each part that has one, their sum, and which part
+-- The windows are those of common/windows.py. A hash holds the number of each part that has one, their sum, and which part
 -- is the oldest.
 local PARTS = 60
 local PARTS_KEPT = 61

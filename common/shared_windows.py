@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from limits.storage import RedisStorage, StorageTypes
 from limits.strategies import STRATEGIES, SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from common.settings import settings
-from web.windows import Left, LocalWindows, Taken, Window
+from common.windows import Left, LocalWindows, Taken, Window
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,23 @@ LOOK_AGAIN_SECONDS = 1.0
 PORTIONS_OF_A_LIMIT = 1_000
 MAX_PORTIONS = 50_000
 TAKE = Path(__file__).with_name("windows.lua").read_bytes()
+REDIS_SECONDS = 0.5
+
+
+def storage_url() -> str:
+    """Redis, as the library of the windows' storage names it."""
+    return settings().redis_url.replace("unix://", "redis+unix://", 1)
+
+
+def storage_options() -> dict[str, Any]:
+    """How it is asked: what is killed refuses at once; what only stands still must not hold up a request for longer
+    than this."""
+    once_more_where_closed = Retry(NoBackoff(), 1, (RedisConnectionError,))
+    return {
+        "socket_timeout": REDIS_SECONDS,
+        "socket_connect_timeout": REDIS_SECONDS,
+        "retry": once_more_where_closed,
+    }
 
 
 @dataclass(slots=True)

@@ -1,0 +1,74 @@
+"""Passwords as the database holds them: Argon2id, with the parameters of RFC 9106, section 4, for little memory (64 MiB,
+three passes, four lanes)."""
+
+import unicodedata
+from functools import lru_cache
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.profiles import RFC_9106_LOW_MEMORY
+
+from common.errors import InvalidRequest, Unavailable
+from common.json_text import is_storable
+
+# NIST SP 800-63B wants at least 8 and room for 64; more than the most would only make us work.
+MIN_CHARACTERS = 10
+MAX_CHARACTERS = 1_024
+# Each hash takes 64 MiB and some 50 ms of four processors: many at once would take a host's memory, and no less time.
+HASHES_AT_ONCE = 2
+WAIT_SECONDS = 10.0
+
+_hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
+_room = BoundedSemaphore(HASHES_AT_ONCE)
+
+
+def check(password: str, param: str = "password") -> None:
+    """Raises InvalidRequest for one that is too short or too long; it is counted before anything is done with it."""
+    if not MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS:
+        raise InvalidRequest(
+            f"A password has {MIN_CHARACTERS} to {MAX_CHARACTERS:,} characters.", param=param, code="bad_password"
+        )
+    if not is_storable(password):
+        raise InvalidRequest("The password holds what is no character.", param=param, code="bad_password")
+
+
+def make(password: str, param: str = "password") -> str:
+    """What is kept of a password. Raises InvalidRequest as check does, and Unavailable where too many are hashed."""
+    check(password, param)
+    with _Turn():
+        return _hasher.hash(_normal(password))
+
+
+def matches(password: str, kept: str | None) -> bool:
+    """Whether it is the password. It takes as long where nothing is kept to compare it with, and for a password that
+    nobody can have. Raises Unavailable as make does."""
+    possible = MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS and is_storable(password)
+    nobodys = _nobodys()
+    with _Turn():
+        try:
+            found = _hasher.verify(kept or nobodys, _normal(password) if possible else "")
+        except (VerificationError, InvalidHashError):
+            found = False
+    return found and possible and kept is not None
+
+
+class _Turn:
+    """Room for one hash."""
+
+    def __enter__(self) -> None:
+        if not _room.acquire(timeout=WAIT_SECONDS):
+            raise Unavailable("Too many passwords are being checked: send the request again.", code="busy")
+
+    def __exit__(self, *_: object) -> None:
+        _room.release()
+
+
+@lru_cache(maxsize=1)
+def _nobodys() -> str:
+    return _hasher.hash("nobody's")
+
+
+def _normal(password: str) -> str:
+    """The same for each way of writing the same characters, which another keyboard may have (RFC 8265)."""
+    return unicodedata.normalize("NFC", password)
