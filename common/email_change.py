@@ -11,7 +11,7 @@ from common.people import Person
 
 def ask(person: Person, password: str, email: str, address: str) -> None:
     """Has a link mailed to the new address; the same where it is a user's already, who is told instead. Raises
-    AuthenticationFailed for a wrong password, InvalidRequest, and RateLimited."""
+    PermissionDenied for a wrong password, InvalidRequest, and RateLimited."""
     email = users.normal(email)
     user = passwords.proven(person, password, "password")
     guesses.of_mail(address, email)

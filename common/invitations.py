@@ -54,7 +54,13 @@ def make(actor: Actor, account_id: UUID, email: str, role: Role, invited_by: str
     from. Raises Conflict for a member and where too many are pending, InvalidRequest, and RateLimited."""
     email = users.normal(email)
     guesses.of_invitation(account_id, email)
-    parameters = {"id": ids.new_id(), "account_id": account_id, "email": email, "role": role, "life": LIFE["invitation"]}
+    parameters = {
+        "id": ids.new_id(),
+        "account_id": account_id,
+        "email": email,
+        "role": role,
+        "life": LIFE["invitation"],
+    }
     with actor.transaction() as connection:
         connection.execute(_LOCK_ACCOUNT, {"lock": INVITATIONS_LOCK, "account_id": account_id})
         # A statement of its own: it has to see what whoever held the lock before us wrote.

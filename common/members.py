@@ -66,7 +66,9 @@ def _locked(connection: Connection, account_id: UUID, user_id: str, other_role: 
     member = _get(connection, account_id, user_id)
     if list(owners) == [member.user_id] and other_role != "owner":
         raise Conflict(
-            "An account keeps at least one owner: make somebody else an owner first.", param="user_id", code="last_owner"
+            "An account keeps at least one owner: make somebody else an owner first.",
+            param="user_id",
+            code="last_owner",
         )
     return member
 

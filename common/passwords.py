@@ -4,14 +4,14 @@ from sqlalchemy import Connection
 
 from common import audit, guesses, mails, password_hashes, sessions, users
 from common.database import as_owner
-from common.errors import AuthenticationFailed
+from common.errors import PermissionDenied
 from common.people import Person
 from common.sessions import NewSession
 from common.users import User
 
 
 def change(person: Person, old: str, new: str, address: str, *, page: bool = True) -> NewSession:
-    """A new password, and a new session for whoever gave both; all others are over. Raises AuthenticationFailed for a
+    """A new password, and a new session for whoever gave both; all others are over. Raises PermissionDenied for a
     wrong old one, InvalidRequest, and RateLimited."""
     password_hashes.check(new, "new_password")
     user = proven(person, old, "password")
@@ -24,7 +24,7 @@ def change(person: Person, old: str, new: str, address: str, *, page: bool = Tru
 
 
 def proven(person: Person, password: str, param: str) -> User:
-    """The person's user, where this is their password. Raises AuthenticationFailed, and RateLimited."""
+    """The person's user, where this is their password. Raises PermissionDenied, and RateLimited."""
     guesses.of_own_password(person.user_id)
     user = users.get(person.user_id)
     good = password_hashes.matches(password, user.password_hash if user is not None else None)
@@ -47,5 +47,5 @@ def replaced(
     return sessions.begin(connection, user.id, version, address, page=page)
 
 
-def _wrong(param: str) -> AuthenticationFailed:
-    return AuthenticationFailed("The password is not yours: mend it.", param=param, code="wrong_password")
+def _wrong(param: str) -> PermissionDenied:
+    return PermissionDenied("The password is not yours: mend it.", param=param, code="wrong_password")

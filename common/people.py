@@ -68,11 +68,17 @@ class Person:
         return self.caller
 
     @property
-    def actor(self) -> Actor:
-        """For the verbs that change something in the account, and for the audit log."""
+    def working_in(self) -> UUID:
+        """The account that they work in. Raises PermissionDenied without one."""
         if self.account_id is None:
             raise _without_account()
-        return Actor(self.shown_id, self.account_id, self.scopes)
+        return self.account_id
+
+    @property
+    def actor(self) -> Actor:
+        """For the verbs that change something in the account, and for the audit log. Raises PermissionDenied as
+        working_in does."""
+        return Actor(self.shown_id, self.working_in, self.scopes)
 
 
 def _without_account() -> PermissionDenied:

@@ -170,13 +170,15 @@ def _refreshed(connection: Connection, token_hash: bytes) -> NewSession | None:
     return NewSession(session.id, session.account_id, token, session.expires_at)
 
 
-def choose_account(person: Person, account_id: UUID | None) -> None:
-    """The account that the person works in from now on, in this session. Access tokens of another are over. Raises
-    NotFound for one that they are not in."""
+def choose_account(person: Person, account_id: UUID | None) -> UUID:
+    """The account that the person works in from now on, in this session, whose id it gives. Access tokens of another
+    account are over. Raises NotFound for one that they are not in."""
+    values = {"id": person.session_id, "user_id": person.user_id, "account_id": account_id}
     with as_owner() as connection:
-        values = {"id": person.session_id, "user_id": person.user_id, "account_id": account_id}
-        if connection.execute(_CHOOSE, values).rowcount != 1:
-            raise NotFound("You are in no such account.", param="account_id")
+        chosen: UUID | None = connection.execute(_CHOOSE, values).scalar()
+    if chosen is None:
+        raise NotFound("You are in no such account.", param="account_id")
+    return chosen
 
 
 def list_of(user_id: UUID) -> Sequence[Session]:
@@ -238,6 +240,7 @@ _CHOOSE = text("""
     UPDATE sessions SET account_id = :account_id
     WHERE id = :id AND EXISTS (SELECT 1 FROM members m
         WHERE m.account_id = :account_id AND m.user_id = :user_id AND m.removed_at IS NULL)
+    RETURNING id
 """)
 _LIST = text("""
     SELECT id, page_hash IS NOT NULL AS is_page, address, created_at, expires_at FROM sessions

@@ -10,8 +10,8 @@ from common import ids
 from common.keys import Caller, Key
 from common.limits import Taken
 from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
-from web import account_schemas, render
 from common.windows import DAY, MINUTE, Left
+from web import account_schemas, render
 
 
 def api_key(found: Key) -> account_schemas.ApiKey:

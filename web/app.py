@@ -16,6 +16,13 @@ from web import (
     admin,
     api_keys,
     auth,
+    auth_accounts,
+    auth_email,
+    auth_invitations,
+    auth_members,
+    auth_passwords,
+    auth_sessions,
+    auth_sign_up,
     batches,
     cli,
     cli_doctor,
@@ -82,6 +89,9 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
+    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
+    for resource in people:
+        app.register_blueprint(resource.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
     resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]

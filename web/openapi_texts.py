@@ -9,7 +9,8 @@ Prompts go in one at a time, as batch files, or as a CSV with a template. Batchy
 keeps an exact account of tokens and money, and gives the answers back by polling or by download; signed webhooks
 tell of them.
 
-An API key goes into `Authorization: Bearer` or `X-API-Key`. Bodies may be sent with `Content-Encoding: gzip`. Whatever
+An API key goes into `Authorization: Bearer` or `X-API-Key`. People log in at `/auth/log-in`; what their role in an
+account lets them do takes their access token in the place of a key, but for what runs jobs. Bodies may be sent with `Content-Encoding: gzip`. Whatever
 its method, a request is answered with 413 when its body is too large, and with 415 when its encoding is not read here.
 Every answer has an `x-request-id` that the logs know. Paths work without `/v1` too, as some clients of the Batch API
 expect.
@@ -27,6 +28,13 @@ TAGS = {
     "webhook_event_types": "What there is to be told of.",
     "webhook_deliveries": "What was sent to its endpoints, and sending it again.",
     "webhook_secret": "What signs for URLs that jobs and batches name.",
+    "auth-sign-up": "For people: how one and one's account come to be.",
+    "auth-sessions": "For people: where one is logged in.",
+    "auth-passwords": "For people: changing a password, and resetting it.",
+    "auth-email": "For people: changing an address.",
+    "auth-accounts": "For people: who one is, and the accounts that one may work in.",
+    "auth-members": "For people: who is in the account.",
+    "auth-invitations": "For people: who is invited to the account.",
     "admin-accounts": "For operators: every account, and its keys.",
     "admin-platform": "For operators: the switch and the cap for all calls, what waits, and who did what.",
     "health": "Is the process alive, and can it serve?",
@@ -45,8 +53,8 @@ SECURITY = {
 
 ERRORS = {
     400: "The request cannot be acted on as it stands.",
-    401: "There is no API key, or none that is valid.",
-    403: "The key lacks the scope, the account is suspended, or its plan does not allow this.",
+    401: "There is no API key or access token, or none that is valid.",
+    403: "The key or the person's role lacks the scope, the account is suspended, or its plan does not allow this.",
     404: "There is no such thing in this account.",
     409: "The state of the thing does not allow it, or the same request is being served under its Idempotency-Key.",
     413: "What was sent is over a size limit.",
@@ -78,7 +86,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit-Remaining": {"description": "How many more requests may come under it.", "schema": COUNT},
     "RateLimit-Reset": {"description": "After how many seconds there is more room.", "schema": COUNT},
     "RateLimit-Policy": {"description": "Every limit that holds: `requests;w=seconds`.", "schema": {"type": "string"}},
-    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}, "required": True},
+    "WWW-Authenticate": {"description": "How to send a key or an access token.", "schema": {"type": "string"}, "required": True},
     "Retry-After": {"description": "After how many seconds to ask again.", "schema": {"type": "integer"}},
     "x-should-retry": {"description": "Whether the same request may succeed later.", "schema": TRUTH},
 }

@@ -104,6 +104,16 @@ class WebhookDeliveryList(Query):
     status: State | None = None
 
 
+class MemberList(Query):
+    limit: Limit = DEFAULT_PAGE
+    after: Annotated[str, _last_id("user_[0-9a-f]{32}")] | None = None
+
+
+class InvitationList(Query):
+    limit: Limit = DEFAULT_PAGE
+    after: Annotated[str, _last_id("inv_[0-9a-f]{32}")] | None = None
+
+
 class AccountList(Query):
     limit: Limit = DEFAULT_PAGE
     after: Annotated[str, _last_id("acct_[0-9a-f]{32}")] | None = None

@@ -12,12 +12,12 @@ from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from common import shared_windows
 from common.errors import RateLimited
 from common.keys import Caller
 from common.people import Person
 from common.plans import Plan
 from common.settings import settings
-from common import shared_windows
 from common.shared_windows import SharedWindows
 from common.windows import DAY, MINUTE, Left, Window, window
 
