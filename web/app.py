@@ -36,6 +36,7 @@ from web import (
     jobs,
     limits,
     models,
+    pages,
     rate_limits,
     request_body,
     usage,
@@ -99,6 +100,7 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
+    pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     for group in (cli.accounts_group, cli.keys_group, cli_webhooks.webhooks_group, *operators):
         app.cli.add_command(group)

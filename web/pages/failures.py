@@ -22,22 +22,19 @@ FAILED = "Something failed here, and it is not your doing. What you did may or m
 OF_PROGRAMS = ("/v1/", "/auth/", "/stripe/")
 
 
-def is_page(endpoint: str | None) -> bool:
+def is_page() -> bool:
     """Whether this request is a person's: for a page, or for an address that there is not, by a browser."""
-    if endpoint is not None:
-        return endpoint.startswith("pages.")
+    if request.endpoint is not None:
+        return request.endpoint.startswith("pages.")
     accepted = request.accept_mimetypes
     return accepted["text/html"] > accepted["application/json"] and not request.path.startswith(OF_PROGRAMS)
 
 
-def finish(response: Response) -> Response:
-    """Called after each request."""
-    if not is_page(request.endpoint):
-        return response
+def finish(response: Response) -> None:
+    """Makes a page of an error, and protects every page."""
     if response.status_code >= 400 and response.mimetype == "application/json":
         _as_page(response)
     headers.protect(response, g.get("form_targets", ()))
-    return response
 
 
 def _as_page(response: Response) -> None:

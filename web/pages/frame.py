@@ -4,17 +4,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from flask import Flask, Response, make_response, redirect, render_template, request
+from flask import Flask, request
 from jinja2 import StrictUndefined
-from markupsafe import Markup
-from werkzeug.wrappers import Response as AnyResponse
 
-from common.errors import BatchyardError
 from common.money import format_nano_dollars
-from web.errors import status_of
+from common.people import Person
 from web.pages import assets, note, visitor
-from web.pages.form import Form
-from web.pages.note import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +49,17 @@ def _around() -> dict[str, Any]:
     scopes = person.scopes if person is not None else ()
     return {
         "person": person,
-        "account_name": person.account_name if person is not None else None,
+        "account_name": _account_name(person) if person is not None else None,
         "sections": [section for section in SECTIONS if section.scope is None or section.scope in scopes],
         "here": request.blueprint,
         "note": note.take(),
     }
+
+
+def _account_name(person: Person) -> str:
+    """Of the account that the person works in."""
+    named = {account.account_id: account.name for account in person.accounts}
+    return named.get(person.account_id, person.email) if person.account_id is not None else person.email
 
 
 def count(number: int) -> str:

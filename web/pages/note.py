@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from cryptography.fernet import InvalidToken
-from flask import Response, g, request
+from flask import Response, g
 
 from common import json_text, sealing
 from web.pages import cookies
@@ -44,6 +44,11 @@ def take() -> Note:
         return Note(**json_text.loads(sealing.cipher(PURPOSE).decrypt(sealed, int(LIFE.total_seconds()))))
     except InvalidToken:
         return Note()
+
+
+def drop(answer: Response) -> None:
+    """Takes away what nobody has seen yet."""
+    cookies.remove(answer, COOKIE)
 
 
 def clear(answer: Response) -> None:
