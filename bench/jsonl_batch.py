@@ -15,6 +15,8 @@ from bench.sql_results import write_results
 
 ROWS = 1_000_000
 WARM_UP_ROWS = 2_000
+# The fastest of two counts, as of the bare COPYs: a machine that slows down meanwhile slows one side alone.
+ROUNDS = 2
 ASKED_RATIO = 0.4
 ASKED_ROWS_PER_SECOND = 30_000
 # No answer comes before the worker is killed: only reading the input is measured.
@@ -30,7 +32,10 @@ def jsonl_batch() -> list[Figure]:
         sent, got = Path(folder) / "requests.jsonl", Path(folder) / "output.jsonl"
         _warm_up(rig, sent)
         _write_requests(sent, rows, MODEL)
-        upload_seconds, whole_seconds, ingest_seconds, reading, batch_id = _submit(rig, sent)
+        # Rows of the first keep the worker's places, and it has nothing to do for them while the second comes.
+        with Growth(web=rig.pid("web"), worker=rig.pid("worker-1")) as reading:
+            rounds = [_submit(rig, sent) for _ in range(ROUNDS)]
+        whole_seconds, upload_seconds, ingest_seconds, batch_id = min(rounds)
         rig.kill_worker()
         rig.wait_idle()
         copy_seconds = rig.bare_copy(batch_id)
@@ -82,20 +87,19 @@ def _custom_id(number: int) -> str:
     return f"request-{number}"
 
 
-def _submit(rig: Rig, requests: Path) -> tuple[float, float, float, Growth, UUID]:
-    """Seconds to upload, seconds from its first byte until the batch is in_progress, and seconds of these from the
-    batch's creation on; the growth of web and worker meanwhile."""
-    with Growth(web=rig.pid("web"), worker=rig.pid("worker-1")) as growth:
-        began = time.perf_counter()
-        file_id = _upload(rig, requests)
-        upload_seconds = time.perf_counter() - began
-        batch_id = _create(rig, file_id)
-        batch = rig.wait_for(batch_id, "in_progress")
-        whole_seconds = time.perf_counter() - began
+def _submit(rig: Rig, requests: Path) -> tuple[float, float, float, UUID]:
+    """Seconds from the first byte of the upload until the batch is in_progress, and seconds of these to upload, and
+    from the batch's creation on."""
+    began = time.perf_counter()
+    file_id = _upload(rig, requests)
+    upload_seconds = time.perf_counter() - began
+    batch_id = _create(rig, file_id)
+    batch = rig.wait_for(batch_id, "in_progress")
+    whole_seconds = time.perf_counter() - began
     ingest_seconds = (batch["in_progress_at"] - batch["created_at"]).total_seconds()
     size = requests.stat().st_size / 2**20
     tell(f"  {size:.0f} MiB up in {upload_seconds:.2f} s, read in {ingest_seconds:.2f} s, {whole_seconds:.2f} s in all")
-    return upload_seconds, whole_seconds, ingest_seconds, growth, batch_id
+    return whole_seconds, upload_seconds, ingest_seconds, batch_id
 
 
 def _upload(rig: Rig, requests: Path) -> str:
