@@ -1,12 +1,13 @@
-"""Cookies of the pages: out of scripts' reach, not sent along by other sites' forms, and over TLS where there is TLS."""
+"""Cookies of the pages: out of scripts' reach, not sent with other sites' forms, and over TLS where there is TLS."""
 
 from datetime import timedelta
 
-from flask import Response, request
+from flask import request
+from werkzeug.wrappers import Response
 
 from common.settings import settings
 
-# Browsers take a cookie of this name from us alone, and not from a neighbour under the same domain (RFC 6265bis, 4.1.3.2).
+# A browser takes a cookie of this name from its own host alone, and only over https (RFC 6265bis, 4.1.3.2).
 HOST_PREFIX = "__Host-"
 
 

@@ -17,7 +17,7 @@ TITLES = {
     503: "Not just now",
 }
 NO_PAGE = "The address is mistyped, or what was here is gone."
-FAILED = "Something failed here, and it is not your doing. What you did may or may not have happened: look before you try again."
+FAILED = "It is not your doing. What you wanted may have happened or not: look before you try again."
 # Addresses of programs: what is said of them is JSON, whoever asks.
 OF_PROGRAMS = ("/v1/", "/auth/", "/stripe/")
 

@@ -10,7 +10,8 @@ YEAR_SECONDS = 31_536_000
 
 # Forms go to us alone; what a form leads to by a redirect counts too, so that a page says where its forms lead.
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
 )
 
 

@@ -6,7 +6,7 @@ blueprint = Blueprint("mail_sent", __name__)
 
 ABOUT = {
     "sign-up": "We have mailed you a link. Follow it, and your account is there.",
-    "password": "If there is an account with this address, we have mailed a link to it, with which you choose a new password.",
+    "password": "If somebody here has this address, we have mailed a link to it: choose a new password there.",
     "email": "We have mailed a link to your new address. Until you follow it, the old one stays.",
 }
 

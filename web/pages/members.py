@@ -76,9 +76,10 @@ def remove(user_id: str) -> Response | tuple[str, int]:
 
 
 def _role(sent: str) -> Role:
-    if sent not in roles.ROLES:
-        raise InvalidRequest("Choose one of the roles.", param="role")
-    return sent
+    for role in roles.ROLES:
+        if sent == role:
+            return role
+    raise InvalidRequest("Choose one of the roles.", param="role")
 
 
 def _done(text: str) -> Response:

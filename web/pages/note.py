@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from cryptography.fernet import InvalidToken
-from flask import Response, g
+from flask import g
+from werkzeug.wrappers import Response
 
 from common import json_text, sealing
 from web.pages import cookies

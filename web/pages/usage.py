@@ -40,6 +40,4 @@ def page() -> str:
 def _by_day(buckets: Sequence[Bucket], first: date, last: date) -> list[int]:
     """The tokens of every day, also of those without any."""
     used = {bucket.alike["day"]: bucket.sums.prompt_tokens + bucket.sums.completion_tokens for bucket in buckets}
-    return [
-        used.get((first + timedelta(days=number)).isoformat(), 0) for number in range((last - first).days + 1)
-    ]
+    return [used.get((first + timedelta(days=number)).isoformat(), 0) for number in range((last - first).days + 1)]
