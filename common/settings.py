@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common import mail_server
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
@@ -41,6 +43,14 @@ class Settings(BaseSettings):
     webhook_allowed_hosts: str | None = None
     webhook_ports: str = "443,8443"
     delivery_concurrency: int = Field(default=256, ge=1, le=4096)
+
+    mail_from: str | None = None
+    smtp_url: str | None = None
+
+    oidc_audience: str | None = None
+    oidc_issuer: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_shared_secret: SecretStr | None = Field(default=None, min_length=32)
 
     public_url: str = "http://127.0.0.1:8000"
     web_host: str = "127.0.0.1"
@@ -86,10 +96,59 @@ class Settings(BaseSettings):
             raise ValueError("must be port numbers between commas")
         return value
 
+    @field_validator("mail_from")
+    @classmethod
+    def _is_sender(cls, value: str | None) -> str | None:
+        if value is not None:
+            mail_server.read_sender(value)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            mail_server.read_url(value)
+            # A MAIL_FROM that is malformed is not there, and has been named.
+            if "mail_from" in others.data and others.data["mail_from"] is None:
+                raise ValueError("is set without MAIL_FROM, the sender of all mails")
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            if others.data.get("oidc_audience") is None:
+                raise ValueError("is set without OIDC_AUDIENCE: tokens for other programs would be taken")
+        return value
+
+    @field_validator("oidc_jwks_url")
+    @classmethod
+    def _is_key_set(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None:
+            _with_scheme(value, "https://", "http://")
+            _require_issuer(others)
+        return value
+
+    @field_validator("oidc_shared_secret")
+    @classmethod
+    def _is_alone(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            _require_issuer(others)
+            if others.data.get("oidc_jwks_url") is not None:
+                raise ValueError("is set beside OIDC_JWKS_URL: tokens are checked with one of the two")
+        return value
+
     @field_validator("provider_url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         return _with_scheme(value, "http://", "https://").rstrip("/")
+
+
+def _require_issuer(others: ValidationInfo) -> None:
+    # An issuer that is malformed is not there, and has been named.
+    if "oidc_issuer" in others.data and others.data["oidc_issuer"] is None:
+        raise ValueError("is set without OIDC_ISSUER")
 
 
 def _with_scheme(value: str, *schemes: str) -> str:

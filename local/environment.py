@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 from common.settings import Settings
+from local import mailbox
 from local.home import Home
 from local.process import ROOT
 
@@ -31,6 +32,11 @@ def wants_simulated_provider(given: Mapping[str, str]) -> bool:
     return not {"PROVIDER_API_KEY", "PROVIDER_URL", "OPENAI_API_KEY"} & given.keys()
 
 
+def wants_mailbox(given: Mapping[str, str]) -> bool:
+    """Whether nothing given names a mail server."""
+    return "SMTP_URL" not in given
+
+
 def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The env file's content, in its order. `services` holds the DATABASE_URL and REDIS_URL of embedded services."""
     database_url = given.get("DATABASE_URL") or services["DATABASE_URL"]
@@ -44,6 +50,7 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
         "DATABASE_URL": database_url,
         "REDIS_URL": given.get("REDIS_URL") or services["REDIS_URL"],
         **_provider(home, given),
+        **(mailbox.settings(home) if wants_mailbox(given) else {}),
         "WEB_PID": "",
         "WORKER_PIDS": "",
         "DELIVERER_PIDS": "",

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from local import environment, left_overs
 from local.errors import StackError
 from local.home import Home
+from local.mailbox import Mailbox
 from local.ports import free_port, is_free
 from local.postgres import Postgres
 from local.process import ROOT, Process, wait_until
@@ -33,8 +34,8 @@ class Stack:
     """A running Batchyard in a home folder; use it in a `with` statement, or call start and stop.
 
     `extra_env` holds settings that win over what the stack would choose. DATABASE_URL, REDIS_URL, PROVIDER_URL,
-    PROVIDER_API_KEY and OPENAI_API_KEY there name services that exist already, and nothing is started in their place;
-    the variables of our own process are not asked, so that a test never touches a real service.
+    PROVIDER_API_KEY, OPENAI_API_KEY and SMTP_URL there name services that exist already, and nothing is started in
+    their place; the variables of our own process are not asked, so that a test never touches a real service.
     `port` None or 0 takes a free one. `durable=False` trades safety on a machine's crash for speed, for tests,
     and `keep=False` removes the home when the stack stops. `longest_restart_seconds` is how long tend()
     leaves a process down at most that keeps dying, for tests that kill one again and again.
@@ -73,6 +74,7 @@ class Stack:
         self._record = self.home.path / "processes.json"
         self._hastened = False
         self._ready = False
+        self._mailbox: Mailbox | None = None
 
     @classmethod
     def services_only(cls, home: Path, *, durable: bool = False, keep: bool = False) -> Self:
@@ -94,6 +96,7 @@ class Stack:
             self._start_services()
             if self._with_processes:
                 self._start_provider()
+                self._start_mailbox()
                 self.migrate()
                 self._start_web()
                 for _ in range(self._workers):
@@ -158,6 +161,9 @@ class Stack:
         for process in reversed(self.processes.values()):
             process.stop()
         self.processes.clear()
+        if self._mailbox is not None:
+            self._mailbox.stop()
+            self._mailbox = None
         self._record.unlink(missing_ok=True)
         if not self._keep:
             self.home.remove()
@@ -195,6 +201,15 @@ class Stack:
         self._launch(provider)
         if not wait_until(lambda: not provider.running or not is_free(port), READY_SECONDS) or not provider.running:
             raise StackError(f"the simulated provider did not start: {provider.report()}")
+
+    def _start_mailbox(self) -> None:
+        """In this process: it is small, and what it has to say is said here."""
+        if environment.wants_mailbox(self._given):
+            port = urlsplit(self.env["SMTP_URL"]).port
+            assert port is not None
+            mailbox = Mailbox(self.home, port, self._tell)
+            mailbox.start()
+            self._mailbox = mailbox
 
     def _start_web(self) -> None:
         if self._with_web:

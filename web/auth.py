@@ -1,4 +1,5 @@
-"""Who sends a request: an API key as `Authorization: Bearer` or `X-API-Key`, or a person by their access token.
+"""Who sends a request: an API key as `Authorization: Bearer` or `X-API-Key`, or a person by their access token or
+one of the operator's identity provider.
 
 Never by a cookie: what another site has a browser send brings cookies, and no header.
 """
@@ -10,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from flask import Response, current_app, g, request
 
-from common import access_tokens, ids, key_uses, keys, logs, roles, sessions
+from common import access_tokens, identities, identity_tokens, ids, key_uses, keys, logs, roles, sessions
 from common.errors import AuthenticationFailed, PermissionDenied
 from common.keys import Caller
 from common.people import Person
@@ -20,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 ViewT = TypeVar("ViewT", bound=Callable[..., object])
 ACCESS = "access"
+# Where somebody with a token of the operator's identity provider says in which of their accounts they work.
+ACCOUNT_HEADER = "Batchyard-Account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +114,23 @@ def authenticate() -> None:
 
 
 def _look_up(access: Access, credential: str | None) -> None:
-    is_persons = credential is not None and access_tokens.is_one(credential)
+    is_persons = credential is not None and (access_tokens.is_one(credential) or identity_tokens.is_one(credential))
     if credential is None or not (access.people if is_persons else access.keys):
         raise _missing(access)
     if is_persons:
-        g.person = sessions.of_access_token(credential)
+        g.person = _person(credential)
         if access.scope is not None:
             g.caller = g.person.calling(access.scope)
     else:
         g.caller = keys.authenticate(credential)
         key_uses.gathered().note(g.caller.key_id)
+
+
+def _person(token: str) -> Person:
+    if access_tokens.is_one(token):
+        return sessions.of_access_token(token)
+    # No session has an account that was chosen.
+    return identities.of_token(token, request.headers.get(ACCOUNT_HEADER))
 
 
 def _missing(access: Access) -> AuthenticationFailed:

@@ -6,33 +6,27 @@ stays bounded.
 
 import asyncio
 import logging
-import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import uvloop
-from sqlalchemy.exc import SQLAlchemyError
 
 from worker import delivery_claims, disabling
+from worker.database_threads import in_thread
 from worker.delivery_claims import ClaimedDelivery
 from worker.delivery_recorder import DeliveryRecorder
 from worker.sender import Lookup, Sender
+from worker.vital_tasks import end_process_if_failed
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 # What is due by its time alone is noticed within this.
 LOOK_SECONDS = 1.0
 # Between two claims: under load many deliveries then come at once.
 BETWEEN_CLAIMS_SECONDS = 0.02
-AWAY_SECONDS = 1.0
 # One claims, one records and one looks.
 DATABASE_THREADS = 3
-EXIT_STATUS_DELIVERER_FAILED = 70
 
 
 class Deliverer:
@@ -54,7 +48,7 @@ class Deliverer:
         self._claiming = asyncio.create_task(self._claim(), name="claiming")
         self._looking = asyncio.create_task(self._look(), name="looking")
         for task in (self._claiming, self._looking):
-            task.add_done_callback(_end_process)
+            task.add_done_callback(end_process_if_failed)
 
     def wake(self) -> None:
         """Something is due."""
@@ -77,7 +71,7 @@ class Deliverer:
             # A full process is woken by the next slot that is free.
             if room > 0 and not self._draining:
                 take = partial(delivery_claims.take, room, self._concurrency)
-                taken: list[ClaimedDelivery] = await self._in_thread(take, [])
+                taken: list[ClaimedDelivery] = await in_thread(self._database, take, [])
                 for delivery in taken:
                     self._start(delivery)
                 if len(taken) == delivery_claims.MAX_CLAIM_DELIVERIES:
@@ -101,20 +95,11 @@ class Deliverer:
     async def _look(self) -> None:
         """Repairs what a crash leaves behind, and has what has become due by its time claimed."""
         while True:
-            if ended := await self._in_thread(delivery_claims.give_back_ended, 0):
+            if ended := await in_thread(self._database, delivery_claims.give_back_ended, 0):
                 log.warning("deliveries whose process died are due again", extra={"deliveries": ended})
-            await self._in_thread(disabling.fail_stranded, 0)
+            await in_thread(self._database, disabling.fail_stranded, 0)
             self._woken.set()
             await asyncio.sleep(LOOK_SECONDS)
-
-    async def _in_thread(self, act: Callable[[], T], otherwise: T) -> T:
-        """What a verb gives; while the database is away, the other thing after a while."""
-        try:
-            return await self._loop.run_in_executor(self._database, act)
-        except SQLAlchemyError as error:
-            log.warning("deliveries wait for the database", extra={"error": str(error)})
-            await asyncio.sleep(AWAY_SECONDS)
-            return otherwise
 
     async def _drain(self) -> None:
         self._draining = True
@@ -129,10 +114,3 @@ class Deliverer:
     def _drop(self) -> None:
         for task in self._running:
             task.cancel()
-
-
-def _end_process(task: "asyncio.Task[None]") -> None:
-    """A process that claims nothing any more must not look alive: a supervisor starts another."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the deliverer failed; the process ends", exc_info=error)
-        os._exit(EXIT_STATUS_DELIVERER_FAILED)

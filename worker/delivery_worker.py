@@ -1,10 +1,12 @@
-"""The process that delivers webhooks. It serves no plan: a receiver that hangs holds up no generation."""
+"""The process that delivers webhooks and sends mails. It serves no plan: a receiver that hangs holds up no
+generation."""
 
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from redis import Redis
 from rq.job import Job
@@ -15,6 +17,7 @@ from common.queue import DELIVERIES_QUEUE
 from common.settings import settings
 from worker import delivery_tasks
 from worker.deliverer import Deliverer
+from worker.mailer import Mailer
 from worker.repeating import repeat
 from worker.ticket_worker import TicketWorker
 
@@ -45,13 +48,14 @@ class DeliveryWorker(TicketWorker):
 
 
 class DeliveryProcess:
-    """The deliverer of this process, known to operators under its name as any worker is."""
+    """The deliverer and the mailer of this process, known to operators under its name as any worker is."""
 
     def __init__(self, name: str, on_drain: Callable[[], None]) -> None:
         self._name = name
         self._on_drain = on_drain
         self._ended = threading.Event()
         self.deliverer = Deliverer(settings().delivery_concurrency)
+        self._mailer = Mailer()
         repeat(self._beat, 0.0, workers.BEAT_SECONDS, self._ended)
 
     def _beat(self) -> None:
@@ -59,9 +63,13 @@ class DeliveryProcess:
             self._on_drain()
 
     def drain(self) -> None:
-        self.deliverer.drain()
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            drained = beside.submit(self._mailer.drain)
+            self.deliverer.drain()
+            drained.result()
         self._ended.set()
         workers.leave(self._name)
 
     def hasten(self) -> None:
         self.deliverer.hasten()
+        self._mailer.hasten()

@@ -7,13 +7,13 @@ one of its outcomes or no other outcome is on its way.
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from worker.outcomes import Outcome, record
+from worker.vital_tasks import end_process_if_failed
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ GROUP_OUTCOMES = 100
 MAX_GROUP_OUTCOMES = 500
 MAX_PAUSE_SECONDS = 5.0
 UNRECORDABLE = "unrecordable_answer"
-EXIT_STATUS_RECORDER_FAILED = 70
 
 
 class Recorder:
@@ -35,7 +34,8 @@ class Recorder:
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="recorder")
-        self._task.add_done_callback(_end_process)
+        # Without its recorder a process would hold its claims for ever.
+        self._task.add_done_callback(end_process_if_failed)
 
     def add(self, outcome: Outcome) -> None:
         self._gathered.append(outcome)
@@ -94,13 +94,6 @@ class Recorder:
     def _record(self, group: Sequence[Outcome]) -> None:
         record(group)
         self._on_recorded(group)
-
-
-def _end_process(task: asyncio.Task[None]) -> None:
-    """Without its recorder a process would hold its claims for ever: when it ends, others take them over."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the recorder failed; the process ends", exc_info=error)
-        os._exit(EXIT_STATUS_RECORDER_FAILED)
 
 
 def _unrecordable(outcome: Outcome) -> Outcome:

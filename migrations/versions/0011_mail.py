@@ -1,4 +1,4 @@
-"""Mails: what is to be sent, and what came of it."""
+"""Mails, and whom the operator's identity provider knows."""
 
 from alembic import op
 
@@ -8,6 +8,7 @@ down_revision = "0010"
 
 def upgrade() -> None:
     op.execute(MAILS)
+    op.execute(IDENTITIES)
 
 
 MAILS = """
@@ -44,4 +45,30 @@ CREATE INDEX mails_ended ON mails (ended_at) WHERE ended_at IS NOT NULL;
 
 -- The web writes mails and can read, change or end none.
 GRANT INSERT (id, recipient, template, sealed) ON mails TO batchyard_web;
+"""
+
+# Before a token of the provider is looked up no account is set, as with sessions (0010).
+IDENTITIES = """
+CREATE TABLE identities (
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    user_id uuid NOT NULL REFERENCES users,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (issuer, subject)
+);
+CREATE INDEX identities_of_user ON identities (user_id);
+
+-- The person, in the account that they want or the first that they joined.
+CREATE FUNCTION find_identity(wanted_issuer text, wanted_subject text, wanted_account uuid)
+RETURNS TABLE (user_id uuid, email text, email_verified boolean, account_id uuid, role text, plan text, state text,
+    overrides jsonb, hard_cap bigint, period_start timestamptz, period_end timestamptz, accounts jsonb)
+STABLE SECURITY DEFINER SET search_path = public LANGUAGE sql AS
+$$
+    SELECT p.* FROM identities i CROSS JOIN LATERAL person_in(i.user_id, coalesce(wanted_account, (
+        SELECT m.account_id FROM members m WHERE m.user_id = i.user_id AND m.removed_at IS NULL
+        ORDER BY m.created_at, m.account_id LIMIT 1))) AS p
+    WHERE i.issuer = wanted_issuer AND i.subject = wanted_subject
+$$;
+REVOKE EXECUTE ON FUNCTION find_identity FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION find_identity TO batchyard_web;
 """

@@ -78,3 +78,22 @@ def test_the_stack_is_ready_found_running_kept_running_and_stopped_without_a_tra
     assert up.stop() == 0
     assert not [child for child in children if child.is_running()]
     assert not (up.home / "env").exists()
+
+
+def test_who_signs_up_finds_the_link_in_what_the_stack_says_and_in_its_folder(up: Up) -> None:
+    base_url = up.env["BASE_URL"]
+    person = {"email": "ada@example.com", "password": "correct horse battery"}
+    signed_up = httpx2.post(f"{base_url}/auth/sign-up", json=person | {"account_name": "Acme"})
+    assert signed_up.status_code < 300, signed_up.text
+    assert up.process.stdout is not None
+    told = next(line for line in iter(up.process.stdout.readline, "") if line.startswith("mail to"))
+    assert told.startswith("mail to ada@example.com: Confirm your address http")
+    (file,) = Path(up.env["MAIL_FOLDER"]).glob("*.eml")
+    assert str(file) in told
+
+    link = told.split()[-2]
+    assert link.startswith(base_url)
+    token = link.partition("?token=")[2]
+    verified = httpx2.post(f"{base_url}/auth/verify-email", json={"token": token})
+    assert verified.status_code == 200, verified.text
+    assert httpx2.post(f"{base_url}/auth/log-in", json=person).status_code == 200

@@ -91,6 +91,9 @@ def test_one_package_never_imports_another(importer: str, imported: str) -> None
         ("alembic", ("migrations",)),
         ("obstore", ("common/storage.py",)),
         ("genai_prices", ("common/prices.py",)),
+        ("aiosmtplib", ("worker/mail_sender.py",)),
+        ("aiosmtpd", ("local/mailbox.py",)),
+        ("jwt", ("common/identity_keys.py", "common/identity_tokens.py")),
     ],
 )
 def test_a_library_is_known_in_its_place_alone(library: str, places: tuple[str, ...]) -> None:

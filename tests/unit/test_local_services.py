@@ -147,6 +147,7 @@ def test_what_the_env_file_put_into_the_shell_is_not_taken_for_services_of_the_c
         "REDIS_URL",
         "PROVIDER_URL",
         "PROVIDER_API_KEY",
+        "SMTP_URL",
     }
 
 

@@ -42,7 +42,7 @@ class Read(HTMLParser):
 def test_both_forms_of_a_mail_say_the_same_and_show_nothing_from_elsewhere(template: Template) -> None:
     filled = mail_texts.fill(template, VALUES)
     read = Read(filled.html)
-    assert filled.plain.split() == read.text.removeprefix(f"\n{filled.subject}").split()[len(filled.subject.split()) :]
+    assert [*filled.subject.split(), *filled.plain.split()] == read.text.split()
     assert read.tags <= {"html", "head", "meta", "title", "body", "p", "a"}
     wants_link = LINK in filled.plain
     assert read.links == ([LINK] if wants_link else [])
@@ -57,7 +57,7 @@ def test_what_somebody_chose_is_text_on_one_line_and_no_markup() -> None:
     assert "img" not in read.tags
     assert "“</p><img src=//evil.example/x> Subject: x {link} %s”" in filled.plain
     assert "“</p><img src=//evil.example/x> Subject: x {link} %s”" in read.text
-    assert filled.plain.isascii() or filled.plain.encode()
+    filled.plain.encode()
 
 
 def test_a_value_is_shown_up_to_its_limit() -> None:

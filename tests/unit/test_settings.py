@@ -119,6 +119,19 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WEBHOOK_ALLOWED_HOSTS", "http://hunter2"),
         ("WEBHOOK_ALLOWED_HOSTS", "localhost,hunter2:65536"),
         ("WEBHOOK_PORTS", "443,hunter2"),
+        ("MAIL_FROM", "hunter2"),
+        ("MAIL_FROM", "Hunter <hunter2@example.com>, eve@example.com"),
+        ("SMTP_URL", f"http://user:{SECRET}@localhost"),
+        ("SMTP_URL", f"smtps://user:a/{SECRET}@localhost"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost:mail"),
+        ("SMTP_URL", f"smtp://user:{SECRET}@mail.example.com"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost?starttls=1"),
+        ("SMTP_URL", f"smtp://user:{SECRET}@localhost?tls={SECRET}"),
+        ("SMTP_URL", f"smtps://user:{SECRET}@localhost"),
+        ("OIDC_ISSUER", "https://hunter2.example.com"),
+        ("OIDC_JWKS_URL", "https://hunter2.example.com/keys"),
+        ("OIDC_SHARED_SECRET", SECRET * 5),
+        ("OIDC_SHARED_SECRET", SECRET),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("WEB_PROCESSES", "0"),
@@ -139,6 +152,26 @@ def test_a_malformed_setting_is_named_without_its_value(
     assert told.startswith(f"setting {name}: ")
     assert told.count("\n") == 1
     assert SECRET not in told
+
+
+OIDC = {"OIDC_AUDIENCE": "batchyard", "OIDC_ISSUER": "https://id.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"OIDC_ISSUER": "id.example.com", "OIDC_AUDIENCE": "batchyard"}, "OIDC_ISSUER"),
+        (OIDC | {"OIDC_JWKS_URL": "file:///etc/passwd"}, "OIDC_JWKS_URL"),
+        (OIDC | {"OIDC_SHARED_SECRET": "too short"}, "OIDC_SHARED_SECRET"),
+        (OIDC | {"OIDC_JWKS_URL": "https://id.example.com/keys", "OIDC_SHARED_SECRET": "x" * 32}, "OIDC_SHARED_SECRET"),
+    ],
+)
+def test_an_identity_provider_that_could_not_be_checked_stops_the_program(
+    given: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process_settings(GOOD | given), pytest.raises(SystemExit):
+        settings()
+    assert capsys.readouterr().err.startswith(f"setting {named}: ")
 
 
 def test_secrets_are_not_in_what_the_settings_look_like() -> None:
