@@ -32,9 +32,9 @@ def is_page() -> bool:
 
 def finish(response: Response) -> None:
     """Makes a page of an error, and protects every page."""
+    headers.protect(response, g.get("form_targets", ()))
     if response.status_code >= 400 and response.mimetype == "application/json":
         _as_page(response)
-    headers.protect(response, g.get("form_targets", ()))
 
 
 def _as_page(response: Response) -> None:

@@ -29,7 +29,6 @@ SECTIONS = (
     Section("pages.overview", "Overview"),
     Section("pages.keys", "API keys", "keys"),
     Section("pages.usage", "Usage", "usage"),
-    Section("pages.billing", "Plan and billing", "billing"),
     Section("pages.members", "Members", "members"),
     Section("pages.account_settings", "Settings"),
 )
