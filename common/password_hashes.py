@@ -1,5 +1,5 @@
-"""Passwords as the database holds them: Argon2id, with the parameters of RFC 9106, section 4, for little memory (64 MiB,
-three passes, four lanes)."""
+"""Passwords as the database holds them: Argon2id, with the parameters that RFC 9106, section 4, has for little memory:
+64 MiB, three passes, four lanes."""
 
 import unicodedata
 from functools import lru_cache
@@ -47,10 +47,10 @@ def matches(password: str, kept: str | None) -> bool:
     nobodys = _nobodys()
     with _Turn():
         try:
-            found = _hasher.verify(kept or nobodys, _normal(password) if possible else "")
+            _hasher.verify(kept or nobodys, _normal(password) if possible else "")
         except (VerificationError, InvalidHashError):
-            found = False
-    return found and possible and kept is not None
+            return False
+    return possible and kept is not None
 
 
 class _Turn:

@@ -69,7 +69,7 @@ class Mailbox:
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: object
     ) -> AuthResult:
         right = isinstance(given, LoginPassword) and secrets.compare_digest(given.password, self._password.encode())
-        return AuthResult(success=right)
+        return AuthResult(success=right, handled=False)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """What aiosmtpd calls with each mail."""

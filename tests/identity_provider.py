@@ -26,7 +26,7 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 def public(key: Key, kid: str | None, **more: Any) -> dict[str, Any]:
     """The public half, as a key set has it."""
     algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
-    made = json.loads(algorithm.to_jwk(key.public_key()))  # type: ignore[arg-type]
+    made: dict[str, Any] = json.loads(algorithm.to_jwk(key.public_key()))  # type: ignore[arg-type]
     made.pop("key_ops", None)
     return made | ({"kid": kid} if kid is not None else {}) | more
 

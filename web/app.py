@@ -24,7 +24,9 @@ from web import (
     auth_sessions,
     auth_sign_up,
     batches,
+    billing,
     cli,
+    cli_billing,
     cli_doctor,
     cli_platform,
     cli_webhooks,
@@ -39,6 +41,7 @@ from web import (
     pages,
     rate_limits,
     request_body,
+    stripe_webhook,
     usage,
     webhook_deliveries,
     webhook_endpoints,
@@ -90,11 +93,12 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(stripe_webhook.blueprint)
     people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
     for resource in people:
         app.register_blueprint(resource.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
-    resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
+    resources = (jobs, batches, files, models, api_keys, usage, billing, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]
     for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
@@ -102,7 +106,13 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
-    for group in (cli.accounts_group, cli.keys_group, cli_webhooks.webhooks_group, *operators):
+    for group in (
+        cli.accounts_group,
+        cli.keys_group,
+        cli_billing.billing_group,
+        cli_webhooks.webhooks_group,
+        *operators,
+    ):
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)

@@ -10,10 +10,10 @@ keeps an exact account of tokens and money, and gives the answers back by pollin
 tell of them.
 
 An API key goes into `Authorization: Bearer` or `X-API-Key`. People log in at `/auth/log-in`; what their role in an
-account lets them do takes their access token in the place of a key, but for what runs jobs. Bodies may be sent with `Content-Encoding: gzip`. Whatever
-its method, a request is answered with 413 when its body is too large, and with 415 when its encoding is not read here.
-Every answer has an `x-request-id` that the logs know. Paths work without `/v1` too, as some clients of the Batch API
-expect.
+account lets them do takes their access token in the place of a key, but for what runs jobs. Bodies may be sent with
+`Content-Encoding: gzip`. Whatever its method, a request is answered with 413 when its body is too large, and with 415
+when its encoding is not read here. Every answer has an `x-request-id` that the logs know. Paths work without `/v1` too,
+as some clients of the Batch API expect.
 """
 
 TAGS = {
@@ -23,6 +23,7 @@ TAGS = {
     "models": "What may be asked for.",
     "api_keys": "The keys of the account.",
     "usage": "What was used, and what it cost.",
+    "billing": "The plan and what is paid for it.",
     "limits": "What applies, and what is left of it.",
     "webhook_endpoints": "Where the account is told of its events, and of which.",
     "webhook_event_types": "What there is to be told of.",
@@ -86,7 +87,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit-Remaining": {"description": "How many more requests may come under it.", "schema": COUNT},
     "RateLimit-Reset": {"description": "After how many seconds there is more room.", "schema": COUNT},
     "RateLimit-Policy": {"description": "Every limit that holds: `requests;w=seconds`.", "schema": {"type": "string"}},
-    "WWW-Authenticate": {"description": "How to send a key or an access token.", "schema": {"type": "string"}, "required": True},
+    "WWW-Authenticate": {"description": "How to send a key or token.", "schema": {"type": "string"}, "required": True},
     "Retry-After": {"description": "After how many seconds to ask again.", "schema": {"type": "integer"}},
     "x-should-retry": {"description": "Whether the same request may succeed later.", "schema": TRUTH},
 }

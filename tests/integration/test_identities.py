@@ -79,7 +79,7 @@ def test_who_comes_for_the_first_time_has_an_account_and_is_the_same_ever_after(
 
 def test_a_key_made_with_it_runs_jobs_and_it_runs_none_itself(web: WebClient, provider: IdentityProvider) -> None:
     person = web.using(provider.token())
-    made = person.post("/v1/api_keys", json={"name": "mine"})
+    made = person.post("/v1/api_keys", json={"name": "mine", "scopes": ["jobs"]})
     assert made.status_code == 201, made.text
     job = {"model": "sim", "prompt": "Hi"}
     assert web.using(made.get_json()["key"]).post("/v1/jobs", json=job).status_code == 202

@@ -16,7 +16,7 @@ from common.database import as_owner
 from common.mail_texts import Template
 from tests import mail_servers
 from tests.certificates import Certificates
-from tests.mail_servers import PASSWORD, USER, Answer, MailServer
+from tests.mail_servers import USER, Answer, MailServer
 from tests.process_settings import process_settings
 from tests.waiting import wait_for
 from worker import mail_claims, mail_records, mail_sender
@@ -325,9 +325,7 @@ def test_a_mail_whose_process_dies_again_and_again_has_failed(
     assert (found["state"], found["failure"], found["sealed"]) == ("failed", "process_died", None)
 
 
-def test_mailers_that_claim_at_once_take_nothing_twice(
-    database: psycopg.Connection, settings: dict[str, str]
-) -> None:
+def test_mailers_that_claim_at_once_take_nothing_twice(database: psycopg.Connection, settings: dict[str, str]) -> None:
     for number in range(10):
         write(f"{number}@example.com")
     with psycopg.connect(settings["DATABASE_URL"]) as other:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from cryptography.fernet import InvalidToken
 from psycopg import errors
+from sqlalchemy import Connection
 
 from common import mails
 from common.database import as_account, as_owner
@@ -20,13 +21,17 @@ def test_a_mail_is_there_with_its_act_and_not_without(database: psycopg.Connecti
     with as_owner() as connection:
         mails.write(connection, "ada@example.com", "verify_email", {"link": LINK})
     with pytest.raises(ZeroDivisionError), as_owner() as connection:
-        mails.write(connection, "eve@example.com", "verify_email", {"link": LINK})
-        _ = 1 / 0
+        _write_and_fail(connection)
     rows = database.execute("SELECT recipient, template, state, attempts, sealed FROM mails").fetchall()
     assert [row[:4] for row in rows] == [("ada@example.com", "verify_email", "pending", 0)]
     filled = mails.unseal(rows[0][4])
     assert filled.subject == "Confirm your address"
     assert LINK in filled.plain
+
+
+def _write_and_fail(connection: Connection) -> None:
+    mails.write(connection, "eve@example.com", "verify_email", {"link": LINK})
+    _ = 1 / 0
 
 
 def test_the_web_writes_mails_and_reads_and_changes_none(
@@ -80,9 +85,9 @@ IMPOSSIBLE: tuple[LiteralString, ...] = (
 )
 
 
-@pytest.mark.parametrize("statement", IMPOSSIBLE)
-def test_the_database_refuses_mails_that_cannot_be(database: psycopg.Connection, statement: LiteralString) -> None:
+def test_the_database_refuses_mails_that_cannot_be(database: psycopg.Connection) -> None:
     with as_owner() as connection:
         mails.write(connection, "ada@example.com", "password_changed")
-    with pytest.raises(errors.CheckViolation):
-        database.execute(statement)
+    for statement in IMPOSSIBLE:
+        with pytest.raises(errors.CheckViolation):
+            database.execute(statement)

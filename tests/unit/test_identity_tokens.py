@@ -74,7 +74,7 @@ def sharing(receiver: Receiver) -> Iterator[IdentityProvider]:
 def refused(token: str) -> str | None:
     with pytest.raises(AuthenticationFailed) as error:
         identity_tokens.check(token)
-    assert token not in error.value.message
+    assert not token or token not in error.value.message
     return error.value.code
 
 
@@ -361,9 +361,9 @@ def test_a_document_of_another_issuer_or_without_a_place_is_not_gone_by(
 ) -> None:
     provider = IdentityProvider(receiver)
     receiver.at("/.well-known/openid-configuration", discovery(provider, **document))
-    with process_settings(GOOD | {"OIDC_ISSUER": provider.issuer, "OIDC_AUDIENCE": AUDIENCE}):
-        with pytest.raises(Unavailable):
-            identity_tokens.check(provider.token())
+    settings = GOOD | {"OIDC_ISSUER": provider.issuer, "OIDC_AUDIENCE": AUDIENCE}
+    with process_settings(settings), pytest.raises(Unavailable):
+        identity_tokens.check(provider.token())
     assert provider.fetches == 0
 
 
@@ -382,7 +382,7 @@ anything = st.recursive(
     max_leaves=5,
 )
 headers = st.fixed_dictionaries(
-    {}, optional={name: anything for name in ("alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c")}
+    {}, optional=dict.fromkeys(("alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c"), anything)
 )
 
 

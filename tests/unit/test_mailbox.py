@@ -45,7 +45,9 @@ def running(tmp_path: Path) -> Iterator[Running]:
     started.mailbox.stop()
 
 
-def mail(message_id: str = f"<{ID}@localhost>", text: str = "Follow this:\n\nhttps://example.com/x?a=1\n") -> EmailMessage:
+def mail(
+    message_id: str = f"<{ID}@localhost>", text: str = "Follow this:\n\nhttps://example.com/x?a=1\n"
+) -> EmailMessage:
     made = EmailMessage()
     made["From"] = mailbox.FROM
     made["To"] = "ada@example.com"
@@ -79,7 +81,12 @@ def test_a_wrong_password_is_refused(running: Running) -> None:
 
 def test_its_settings_are_good_ones(running: Running) -> None:
     read = read_url(running.settings["SMTP_URL"])
-    assert (read.host, read.port, read.user, read.password) == ("127.0.0.1", running.port, "batchyard", running.password)
+    assert (read.host, read.port, read.user, read.password) == (
+        "127.0.0.1",
+        running.port,
+        "batchyard",
+        running.password,
+    )
     assert read_sender(running.settings["MAIL_FROM"]) == ("Batchyard", "no-reply@localhost")
 
 
