@@ -28,6 +28,7 @@ from web import (
     cli,
     cli_billing,
     cli_doctor,
+    cli_people,
     cli_platform,
     cli_webhooks,
     cli_workers,
@@ -106,6 +107,7 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
+<<<<<<< HEAD
     for group in (
         cli.accounts_group,
         cli.keys_group,
@@ -113,6 +115,9 @@ def create_app() -> Flask:
         cli_webhooks.webhooks_group,
         *operators,
     ):
+=======
+    for group in (cli.accounts_group, cli.keys_group, cli_people.people_group, cli_webhooks.webhooks_group, *operators):
+>>>>>>> people
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)

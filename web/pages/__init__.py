@@ -7,6 +7,7 @@ from web.pages import (
     account_settings,
     api_keys,
     assets,
+    billing,
     email,
     failures,
     frame,
@@ -31,6 +32,7 @@ VIEWS = (
     accept_invitation,
     api_keys,
     usage,
+    billing,
     members,
     account_settings,
 )

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, request
 from jinja2 import StrictUndefined
 
-from common.money import format_nano_dollars
+from common.money import NANO_DOLLARS_PER_CENT, format_nano_dollars
 from common.people import Person
 from web.pages import assets, note, visitor
 
@@ -29,6 +29,7 @@ SECTIONS = (
     Section("pages.overview", "Overview"),
     Section("pages.keys", "API keys", "keys"),
     Section("pages.usage", "Usage", "usage"),
+    Section("pages.billing", "Plan and billing", "billing"),
     Section("pages.members", "Members", "members"),
     Section("pages.account_settings", "Settings"),
 )
@@ -39,7 +40,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= {"asset": assets.address, "csrf_field": visitor.csrf_field}
-    app.jinja_env.filters |= {"count": count, "dollars": dollars, "day": day, "moment": moment}
+    app.jinja_env.filters |= {"count": count, "dollars": dollars, "cents": cents, "day": day, "moment": moment}
     app.context_processor(_around)
 
 
@@ -69,6 +70,10 @@ def dollars(nano_dollars: int) -> str:
     """Exact, and to the cent at least."""
     whole, _, fraction = format_nano_dollars(nano_dollars).partition(".")
     return f"${int(whole):,}.{fraction:0<2}"
+
+
+def cents(amount: int) -> str:
+    return dollars(amount * NANO_DOLLARS_PER_CENT)
 
 
 def day(moment: datetime | date) -> str:
