@@ -1,5 +1,5 @@
-"""A real browser on a running stack. Its pages load nothing from elsewhere and break no rule of their policy, whatever a
-test is about."""
+"""A real browser on a running stack. Whatever a test is about, pages load nothing from elsewhere and break no rule of
+their policy."""
 
 import os
 from collections.abc import Callable, Iterator

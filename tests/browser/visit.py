@@ -14,8 +14,8 @@ GRAVE = ("serious", "critical")
 
 
 class Visit:
-    """One window, in which no script runs. `complaints` are what the browser's console says, `foreign` what was asked of
-    another host than ours, `unprotected` the pages that came without our policy."""
+    """One window, in which no script runs. `complaints` are the errors that the browser's console tells of, `foreign`
+    what was asked of another host than ours, `unprotected` the pages that came without our policy."""
 
     def __init__(
         self, browser: Browser, base_url: str, artefacts: Path, *, dark: bool = False, phone: bool = False
@@ -112,4 +112,6 @@ class Visit:
             self.unprotected.append(response.url)
 
     def _complained(self, message: ConsoleMessage) -> None:
-        self.complaints.append(message.text)
+        # That a form was refused, the browser tells as an error too.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.complaints.append(message.text)
