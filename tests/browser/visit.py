@@ -1,10 +1,11 @@
 """Somebody at a browser: what they see and press, and what their browser asks for and complains about meanwhile."""
 
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Request, Response
 
 PHONE = {"width": 320, "height": 640}
@@ -15,16 +16,16 @@ GRAVE = ("serious", "critical")
 
 class Visit:
     """One window, in which no script runs. `complaints` are the errors that the browser's console tells of, `foreign`
-    what was asked of another host than ours, `unprotected` the pages that came without our policy."""
+    what was asked of others than us and Stripe, `unprotected` the pages that came without our policy."""
 
     def __init__(
-        self, browser: Browser, base_url: str, artefacts: Path, *, dark: bool = False, phone: bool = False
+        self, browser: Browser, base_url: str, stripe_url: str, artefacts: Path, *, dark: bool, phone: bool
     ) -> None:
         self.base_url = base_url
         self.complaints: list[str] = []
         self.foreign: list[str] = []
         self.unprotected: list[str] = []
-        self.own_hosts = {urlsplit(base_url).netloc}
+        self._hosts = {urlsplit(base_url).netloc, urlsplit(stripe_url).netloc}
         self._artefacts = artefacts
         self._looks: Any = {
             "color_scheme": "dark" if dark else "light",
@@ -63,6 +64,15 @@ class Visit:
         with self.page.expect_navigation():
             self.page.get_by_role("link", name=name, exact=True).first.click()
 
+    def reload(self) -> Self:
+        self.page.reload()
+        return self
+
+    def figure(self, name: str) -> str:
+        """The value of a figure, without the small print, by its name."""
+        value = self.main.locator("dl.figures > div").filter(has=self.page.get_by_text(name, exact=True)).locator("dd")
+        return value.inner_text().partition("\n")[0].strip()
+
     @property
     def title(self) -> str:
         return self.page.title().removesuffix(" · Batchyard")
@@ -91,7 +101,8 @@ class Visit:
             copy = context.new_page()
             copy.route(address, lambda route: route.fulfill(body=shown, content_type="text/html; charset=utf-8"))
             copy.goto(address)
-            found: dict[str, Any] = Axe().run(copy).response
+            copy.evaluate(_axe())
+            found: dict[str, Any] = copy.evaluate("axe.run({ resultTypes: ['violations'] })")
         return [
             f"{violation['id']}: {node['html']}"
             for violation in found["violations"]
@@ -103,7 +114,7 @@ class Visit:
         return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
 
     def _asked(self, request: Request) -> None:
-        if urlsplit(request.url).netloc not in self.own_hosts:
+        if urlsplit(request.url).netloc not in self._hosts:
             self.foreign.append(request.url)
 
     def _answered(self, response: Response) -> None:
@@ -115,3 +126,8 @@ class Visit:
         # That a form was refused, the browser tells as an error too.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.complaints.append(message.text)
+
+
+@cache
+def _axe() -> str:
+    return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
