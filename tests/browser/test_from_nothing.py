@@ -74,7 +74,7 @@ def test_somebody_signs_up_runs_a_job_pays_sees_it_and_cancels(site: Stack, new_
     visit.screenshot("10-usage")
 
     visit.follow("Plan and billing")
-    visit.press("Invoices, card, cancelling")
+    visit.press("Invoices, card and cancelling")
     visit.screenshot("11-portal")
     visit.press("Cancel plan")
     assert visit.says("Your plan was cancelled.")
