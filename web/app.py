@@ -107,8 +107,14 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
-    groups = (cli.accounts_group, cli.keys_group, cli_people.people_group, cli_billing.billing_group)
-    for group in (*groups, cli_webhooks.webhooks_group, *operators):
+    for group in (
+        cli.accounts_group,
+        cli.keys_group,
+        cli_people.people_group,
+        cli_billing.billing_group,
+        cli_webhooks.webhooks_group,
+        *operators,
+    ):
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)

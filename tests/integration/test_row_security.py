@@ -278,7 +278,15 @@ def test_few_functions_are_all_the_web_does_with_the_owners_rights(owner: psycop
         "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc"
         " WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    names = ("find_api_key", "find_session", "finished_beginning", "note_key_uses", "queue_position", "running_jobs")
+    names = (
+        "find_api_key",
+        "find_identity",
+        "find_session",
+        "finished_beginning",
+        "note_key_uses",
+        "queue_position",
+        "running_jobs",
+    )
     assert functions == [(name, ["search_path=public"], False) for name in names]
 
 
@@ -298,6 +306,7 @@ def test_of_people_the_web_sees_the_addresses_of_its_own_accounts_members_and_no
             "SELECT * FROM refresh_tokens",
             "SELECT * FROM mailed_tokens",
             "SELECT sealed FROM mails",
+            "SELECT subject FROM identities",
             "UPDATE users SET email = 'x@example.org'",
             "INSERT INTO members (account_id, user_id, role) SELECT id, id, 'owner' FROM accounts",
         ):
