@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stripe import Subscription as Subscription
     from stripe.params import PriceCreateParamsTier as PriceCreateParamsTier
     from stripe.params import SubscriptionUpdateParamsItem as SubscriptionUpdateParamsItem
+    from stripe.params.checkout import SessionCreateParams as SessionCreateParams
     from stripe.params.checkout import SessionCreateParamsLineItem as SessionCreateParamsLineItem
 
 log = logging.getLogger(__name__)
