@@ -17,10 +17,12 @@ from common.settings import settings
 if TYPE_CHECKING:
     # For whoever works with what Stripe answers.
     from stripe import Price as Price
+    from stripe import RequestsClient
     from stripe import StripeClient as StripeClient
     from stripe import Subscription as Subscription
     from stripe.params import PriceCreateParamsTier as PriceCreateParamsTier
     from stripe.params import SubscriptionUpdateParamsItem as SubscriptionUpdateParamsItem
+    from stripe.params.checkout import SessionCreateParams as SessionCreateParams
     from stripe.params.checkout import SessionCreateParamsLineItem as SessionCreateParamsLineItem
 
 log = logging.getLogger(__name__)
@@ -94,16 +96,22 @@ def client() -> "StripeClient":
     logging.getLogger("stripe").setLevel(logging.WARNING)
     stripe.enable_telemetry = False
     base = settings().stripe_api_base
-    # A stand-in stands on this network, where a proxy that the environment names has no business.
-    http = stripe.RequestsClient(
-        timeout=(CONNECT_SECONDS, ANSWER_SECONDS), proxy={"http": "", "https": ""} if base is not None else None
-    )
     return stripe.StripeClient(
         key.get_secret_value(),
         base_addresses={"api": base, "meter_events": base} if base is not None else {},
-        http_client=http,
+        http_client=_connections(),
         max_network_retries=CALLS_MADE_AGAIN,
     )
+
+
+@lru_cache(maxsize=1)
+def _connections() -> "RequestsClient":
+    """Those of this process, for each thread its own."""
+    import stripe
+
+    # A stand-in stands on this network, where a proxy that the environment names has no business.
+    proxy: Any = {"http": "", "https": ""} if has_stand_in() else None
+    return stripe.RequestsClient(timeout=(CONNECT_SECONDS, ANSWER_SECONDS), proxy=proxy)
 
 
 @contextmanager

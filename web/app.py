@@ -29,6 +29,7 @@ from web import (
     cli_billing,
     cli_doctor,
     cli_metering,
+    cli_people,
     cli_platform,
     cli_webhooks,
     cli_workers,
@@ -109,6 +110,7 @@ def create_app() -> Flask:
     for group in (
         cli.accounts_group,
         cli.keys_group,
+        cli_people.people_group,
         cli_billing.billing_group,
         cli_webhooks.webhooks_group,
         *operators,

@@ -13,8 +13,8 @@ What is as at Stripe and easily forgotten:
 - The portal's "cancel at period end" of a subscription of the flexible billing mode, which is what new ones are, sets
   `cancel_at` and leaves `cancel_at_period_end` false; by the API it sets both.
 - A renewal's invoice is a draft for an hour, in which meter events of the period that is over still count.
-- Declined renewals are tried again after 3, 5 and 7 days; then the subscription is canceled. A subscription that ends may
-  still get an invoice for its last usage, and that may be paid after the end.
+- Declined renewals are tried again after 3, 5 and 7 days; then the subscription is canceled. A subscription that ends
+  may still get an invoice for its last usage, and that may be paid after the end.
 - Events come at least once and in any order, those of one second have the same `created`.
 
 Its pages, Checkout and the customer portal, are in local/stripe/pages.py with the words that their buttons have.

@@ -90,6 +90,8 @@ class Api:
             encoded = await request.text() if request.method == "POST" else request.query_string
         except (UnicodeDecodeError, LookupError):
             raise errors.invalid("Invalid request: the body is no form in UTF-8.") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise errors.too_large() from None
         _check_key(request)
         given = forms.parse(encoded)
         key = request.headers.get("Idempotency-Key") if request.method == "POST" else None

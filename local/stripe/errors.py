@@ -46,6 +46,10 @@ def unknown(param: str) -> RefusedError:
     return invalid(f"Received unknown parameter: {param}", param, "parameter_unknown")
 
 
+def too_large() -> RefusedError:
+    return RefusedError(413, "invalid_request_error", "The request is too large.")
+
+
 def no_such(noun: str, id: str, param: str = "id") -> RefusedError:
     """Where the address names it Stripe answers 404, and 400 where another parameter does."""
     status = 404 if param == "id" else 400

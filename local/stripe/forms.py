@@ -19,7 +19,7 @@ METADATA_KEYS, METADATA_NAME, METADATA_VALUE = 50, 40, 500
 
 _NAME = re.compile(r"[^\[\]]+(?:\[[^\[\]]*\])*")
 _SEGMENT = re.compile(r"[^\[\]]+|\[\]")
-_INTEGER = re.compile(r"-?\d{1,19}")
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
 def parse(encoded: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Params:
         if value is None or value == "":
             return []
         if not isinstance(value, dict) or not all(
-            key.isdecimal() and isinstance(one, dict) for key, one in value.items()
+            key.isdecimal() and key.isascii() and isinstance(one, dict) for key, one in value.items()
         ):
             raise invalid("Invalid array", self._full(name))
         return [

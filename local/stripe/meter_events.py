@@ -15,7 +15,7 @@ OLDEST_SECONDS = 35 * 86_400
 FUTURE_SECONDS = 5 * 60
 
 # At most 15 digits, so that sums stay exact in the floats of the summaries.
-_WHOLE = re.compile(r"-?\d{1,15}")
+_WHOLE = re.compile(r"-?[0-9]{1,15}")
 
 
 def create(call: Call) -> Object:

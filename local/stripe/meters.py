@@ -120,7 +120,7 @@ def usage(store: Store, meter_id: str, customer: str, start: int, end: int) -> i
     meter = store.find("billing.meter", meter_id)
     assert meter is not None, "a price names a meter that exists, and meters are never deleted"
     found = store.run(COUNTED, customer, meter["event_name"], start, end, 2**62)
-    return max(0, sum(event["value"] for event in found))
+    return max(0, sum(int(event["value"]) for event in found))
 
 
 COUNTED = """

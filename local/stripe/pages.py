@@ -111,8 +111,9 @@ class Pages:
 
         def act(call: Call) -> None:
             session = portal.by_secret(call.store, secret)
-            if session is not None:
-                _act(call, session, form)
+            if session is None:
+                raise invalid("There is no such portal.")
+            _act(call, session, form)
 
         refused = self._do(act)
         if refused is None:

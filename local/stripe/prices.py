@@ -141,7 +141,7 @@ def _tiers(params: Params) -> list[Object]:
         up_to = tier.need("up_to")
         if (up_to == "inf") is not last:
             raise invalid("The last tier, and it alone, is up to `inf`.", f"tiers[{number}][up_to]")
-        if not last and not (up_to.isdecimal() and beginning < int(up_to) <= LARGEST_INTEGER):
+        if not last and not (up_to.isascii() and up_to.isdecimal() and beginning < int(up_to) <= LARGEST_INTEGER):
             raise invalid("up_to must be a whole number above the tier before.", f"tiers[{number}][up_to]")
         beginning = beginning if last else int(up_to)
         amounts = _amounts(tier, "unit_amount") | _amounts(tier, "flat_amount")

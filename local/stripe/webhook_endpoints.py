@@ -12,6 +12,7 @@ from local.stripe.store import Object, Store
 URL = "/v1/webhook_endpoints"
 SECRET = "_secret"
 SECRET_DIGITS = 32
+GIVEN = "Given when the stand-in was started"
 
 
 def create(call: Call) -> Object:
@@ -56,10 +57,11 @@ def make(
 def given_at_start(store: Store, url: str, secret: str) -> None:
     """The endpoint of the stack that started us, which has to know the secret before anybody can ask for it."""
     for endpoint in store.all("webhook_endpoint"):
-        if endpoint["url"] == url and not endpoint.get("deleted"):
-            store.put({**endpoint, SECRET: secret})
+        # By its description too: the stack may have another port than last time.
+        if not endpoint.get("deleted") and (endpoint["url"] == url or endpoint["description"] == GIVEN):
+            store.put({**endpoint, "url": url, "status": "enabled", SECRET: secret})
             return
-    make(store, url, ["*"], secret, API_VERSION, "The local stack")
+    make(store, url, ["*"], secret, API_VERSION, GIVEN)
 
 
 def retrieve(call: Call) -> Object:
