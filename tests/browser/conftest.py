@@ -18,7 +18,7 @@ from tests.node_packages import MissingError
 
 ARTEFACTS = Path(os.environ.get("BATCHYARD_TEST_ARTEFACTS") or ROOT / ".artefacts") / "pages"
 
-NewVisit = Callable[..., Visit]
+NewVisit = Callable[[], Visit]
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +51,11 @@ def site(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def new_visit(site: Stack, browser: Browser) -> Iterator[NewVisit]:
-    """Opens another browser window, with cookies of its own: `dark`, or as wide as a `phone`."""
+    """Opens another browser window, with cookies of its own."""
     opened: list[Visit] = []
 
-    def make(*, dark: bool = False, phone: bool = False) -> Visit:
-        opened.append(Visit(browser, site.base_url, site.env["STRIPE_URL"], ARTEFACTS, dark=dark, phone=phone))
+    def make() -> Visit:
+        opened.append(Visit(browser, site.base_url, site.env["STRIPE_URL"], ARTEFACTS))
         return opened[-1]
 
     yield make

@@ -3,13 +3,20 @@
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Request, Response
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, ViewportSize
 
-PHONE = {"width": 320, "height": 640}
-DESKTOP = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 320, "height": 640}
+DESK: ViewportSize = {"width": 1280, "height": 900}
+LOOKS: dict[str, tuple[Literal["light", "dark"], ViewportSize]] = {
+    "light-desk": ("light", DESK),
+    "light-phone": ("light", PHONE),
+    "dark-desk": ("dark", DESK),
+    "dark-phone": ("dark", PHONE),
+}
+PICTURED = ("light-desk", "dark-phone")
 WAIT_MILLISECONDS = 30_000
 GRAVE = ("serious", "critical")
 
@@ -18,21 +25,15 @@ class Visit:
     """One window, in which no script runs. `complaints` are the errors that the browser's console tells of, `foreign`
     what was asked of others than us and Stripe, `unprotected` the pages that came without our policy."""
 
-    def __init__(
-        self, browser: Browser, base_url: str, stripe_url: str, artefacts: Path, *, dark: bool, phone: bool
-    ) -> None:
+    def __init__(self, browser: Browser, base_url: str, stripe_url: str, artefacts: Path) -> None:
         self.base_url = base_url
         self.complaints: list[str] = []
         self.foreign: list[str] = []
         self.unprotected: list[str] = []
         self._hosts = {urlsplit(base_url).netloc, urlsplit(stripe_url).netloc}
         self._artefacts = artefacts
-        self._looks: Any = {
-            "color_scheme": "dark" if dark else "light",
-            "viewport": PHONE if phone else DESKTOP,
-        }
-        self._browser = browser
-        self._context = browser.new_context(base_url=base_url, java_script_enabled=False, **self._looks)
+        self._axes = browser.new_context()
+        self._context = browser.new_context(base_url=base_url, java_script_enabled=False, viewport=DESK)
         self._context.set_default_timeout(WAIT_MILLISECONDS)
         self._context.on("request", self._asked)
         self._context.on("response", self._answered)
@@ -41,6 +42,7 @@ class Visit:
 
     def close(self) -> None:
         """Closes the window. Whatever it was for, nothing came from elsewhere and no rule was broken."""
+        self._axes.close()
         self._context.close()
         assert self.complaints == []
         assert self.foreign == []
@@ -93,25 +95,31 @@ class Visit:
         self._artefacts.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=self._artefacts / f"{name}.png", full_page=True)
 
-    def findings(self) -> list[str]:
-        """What axe finds of the page that keeps somebody from using it. It is a script itself, and gets a copy of the
-        page in a window where it may run."""
-        address, shown = self.page.url, self.page.content()
-        with self._browser.new_context(**self._looks) as context:
-            copy = context.new_page()
-            copy.route(address, lambda route: route.fulfill(body=shown, content_type="text/html; charset=utf-8"))
-            copy.goto(address)
-            copy.evaluate(_axe())
-            found: dict[str, Any] = copy.evaluate("axe.run({ resultTypes: ['violations'] })")
-        return [
-            f"{violation['id']}: {node['html']}"
-            for violation in found["violations"]
-            if violation["impact"] in GRAVE
-            for node in violation["nodes"]
-        ]
+    def look(self, name: str) -> list[str]:
+        """Looks at the page as it is on a phone and at a desk, in light and dark, and keeps two pictures of it: what
+        keeps somebody from using it, by axe's word and ours."""
+        problems = [] if self.title and self.page.locator("h1").count() == 1 else ["its title, or its main heading"]
+        copy = self._copy()
+        for look, (scheme, size) in LOOKS.items():
+            for page in (self.page, copy):
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size(size)
+            if look in PICTURED:
+                self.screenshot(f"{name}-{look}")
+            if self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+                problems.append(f"{look}: it is wider than its window")
+            problems += [f"{look}: {finding}" for finding in _findings(copy)]
+        copy.close()
+        return [f"{name} {problem}" for problem in problems]
 
-    def is_wider_than_its_window(self) -> bool:
-        return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+    def _copy(self) -> Page:
+        """The page in a window where axe, which is a script, may run."""
+        address, shown = self.page.url, self.page.content()
+        copy = self._axes.new_page()
+        copy.route(address, lambda route: route.fulfill(body=shown, content_type="text/html; charset=utf-8"))
+        copy.goto(address)
+        copy.evaluate(_axe())
+        return copy
 
     def _asked(self, request: Request) -> None:
         if urlsplit(request.url).netloc not in self._hosts:
@@ -126,6 +134,16 @@ class Visit:
         # That a form was refused, the browser tells as an error too.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.complaints.append(message.text)
+
+
+def _findings(page: Page) -> list[str]:
+    found: dict[str, Any] = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [
+        f"{violation['id']}: {node['html']}"
+        for violation in found["violations"]
+        if violation["impact"] in GRAVE
+        for node in violation["nodes"]
+    ]
 
 
 @cache

@@ -40,7 +40,14 @@ def init_app(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= {"asset": assets.address, "csrf_field": visitor.csrf_field}
-    app.jinja_env.filters |= {"count": count, "dollars": dollars, "cents": cents, "day": day, "moment": moment}
+    app.jinja_env.filters |= {
+        "count": count,
+        "dollars": dollars,
+        "cents": cents,
+        "day": day,
+        "short_day": short_day,
+        "moment": moment,
+    }
     app.context_processor(_around)
 
 
@@ -78,6 +85,10 @@ def cents(amount: int) -> str:
 
 def day(moment: datetime | date) -> str:
     return f"{moment.day} {moment:%B %Y}"
+
+
+def short_day(at: date) -> str:
+    return f"{at.day} {at:%b}"
 
 
 def moment(at: datetime) -> str:
