@@ -47,6 +47,8 @@ BEYOND_SCHEMAS = (
     "/v1/admin/accounts",
     "/v1/admin/accounts/{account_id}",
     "/v1/admin/accounts/{account_id}/api_keys",
+    "/v1/billing/checkout",
+    "/v1/billing/plan",
     "/v1/webhook_deliveries/replay",
     "/auth/verify-email",
     "/auth/password/reset",
