@@ -8,10 +8,9 @@ which is no guess.
 import hashlib
 import math
 from functools import lru_cache
-from typing import cast
 from uuid import UUID
 
-from limits.storage import StorageTypes, storage_from_string
+from limits.storage import storage_from_string
 
 from common import shared_windows
 from common.errors import RateLimited
@@ -78,4 +77,4 @@ def _hidden(*parts: str) -> str:
 @lru_cache(maxsize=1)
 def _shared() -> SharedWindows:
     storage = storage_from_string(shared_windows.storage_url(), **shared_windows.storage_options())
-    return SharedWindows(cast(StorageTypes, storage))
+    return SharedWindows(storage)

@@ -63,13 +63,13 @@ def _verified_address(identity: Identity) -> str:
         raise PermissionDenied(
             "The identity provider's token has no address of yours in 'email': have it put in, to come in for the"
             " first time.",
-            code="email_missing",
+            code="identity_email_missing",
         )
     if not identity.email_verified:
         raise PermissionDenied(
             "The identity provider does not say in 'email_verified' that the address is yours: verify it there, to come"
             " in for the first time.",
-            code="email_not_verified",
+            code="identity_email_unverified",
         )
     return users.normal(identity.email)
 

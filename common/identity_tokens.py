@@ -50,7 +50,9 @@ def check(token: str) -> Identity:
     try:
         claims = _claims(token)
     except jwt.ExpiredSignatureError:
-        raise AuthenticationFailed("The identity provider's token has expired.", code="token_expired") from None
+        raise AuthenticationFailed(
+            "The identity provider's token has expired.", code="identity_token_expired"
+        ) from None
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         # What it was is nobody's business who can make none.
         raise _refused() from None
@@ -98,4 +100,4 @@ def _email(claims: dict[str, Any]) -> str | None:
 
 
 def _refused() -> AuthenticationFailed:
-    return AuthenticationFailed("The identity provider's token is not valid here.", code="invalid_token")
+    return AuthenticationFailed("The identity provider's token is not valid here.", code="invalid_identity_token")

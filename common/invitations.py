@@ -126,7 +126,7 @@ def accept(person: Person, token: str) -> UUID:
             "This invitation is for another address: log in with that one.", param="token", code="other_address"
         )
     with as_owner() as connection:
-        return _accept(connection, token, person.user_id)
+        return _join(connection, _taken(connection, token), person.user_id)
 
 
 def accept_as_new(token: str, password: str, address: str, *, page: bool = True) -> NewSession:
@@ -137,10 +137,11 @@ def accept_as_new(token: str, password: str, address: str, *, page: bool = True)
         raise _known()
     password_hash = password_hashes.make(password)
     with as_owner() as connection:
+        taken = _taken(connection, token)
         user = users.store_verified(connection, offer.email, password_hash)
         if user is None:
             raise _known()
-        account_id = _accept(connection, token, user.id)
+        account_id = _join(connection, taken, user.id)
         made = sessions.begin(connection, user.id, user.version, address, page=page, account_id=account_id)
     if made is None:
         raise _known()
@@ -151,16 +152,29 @@ def _known() -> Conflict:
     return Conflict("This address has an account: log in with it, and follow the link again.", code="address_known")
 
 
-def _accept(connection: Connection, token: str, user_id: UUID) -> UUID:
+class _Taken(NamedTuple):
+    """An invitation that its link was used for."""
+
+    id: UUID
+    account_id: UUID
+    role: Role
+
+
+def _taken(connection: Connection, token: str) -> _Taken:
     found = mailed_tokens.use(connection, "invitation", token)
     row = connection.execute(_ACCEPT, {"id": found.id}).one_or_none()
     if row is None:
         raise mailed_tokens.refusal()
-    account_id: UUID = row.account_id
-    members.join(connection, account_id, user_id, row.role)
-    shown = ids.show("inv_", found.id)
-    audit.record(connection, users.actor(user_id), "invitation.accept", account_id, invitation=shown, role=row.role)
-    return account_id
+    return _Taken(*row)
+
+
+def _join(connection: Connection, taken: _Taken, user_id: UUID) -> UUID:
+    members.join(connection, taken.account_id, user_id, taken.role)
+    audit.record(
+        connection, users.actor(user_id), "invitation.accept", taken.account_id,
+        invitation=ids.show("inv_", taken.id), role=taken.role,
+    )  # fmt: skip
+    return taken.account_id
 
 
 _COLUMNS = """
@@ -202,5 +216,5 @@ _OFFER = text(f"""
 """)
 _ACCEPT = text(f"""
     UPDATE invitations SET accepted_at = now() WHERE id = :id AND {_PENDING} AND expires_at > now()
-    RETURNING account_id, role
+    RETURNING id, account_id, role
 """)

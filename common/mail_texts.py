@@ -40,7 +40,7 @@ def fill(template: Template, values: Mapping[str, str]) -> Text:
     """The mail with these values in it. Raises KeyError where one is missing."""
     subject, *paragraphs = _TEXTS[template]
     plain = {name: value if name == "link" else _shown(name, value) for name, value in values.items()}
-    marked = {name: html.escape(value) for name, value in plain.items()}
+    marked = {name: html.escape(value).replace("\n", "<br>\n") for name, value in plain.items()}
     return Text(
         subject,
         "\n\n".join(paragraph.format_map(plain) for paragraph in paragraphs) + "\n",
@@ -57,10 +57,18 @@ def _marked_up(paragraph: str) -> str:
 
 
 def _shown(name: str, value: str) -> str:
-    """On one line, without what moves or hides text, and not for ever."""
-    limit = MAX_PROBLEM_CHARACTERS if name == "problem" else MAX_SHOWN_CHARACTERS
-    line = " ".join("".join(character if character.isprintable() else " " for character in value).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """Without what moves or hides text, and not for ever; on one line, but for a report of ours."""
+    if name == "problem":
+        return _up_to(MAX_PROBLEM_CHARACTERS, "\n".join(map(_on_one_line, value.splitlines())))
+    return _up_to(MAX_SHOWN_CHARACTERS, _on_one_line(value))
+
+
+def _on_one_line(value: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in value).split())
+
+
+def _up_to(limit: int, value: str) -> str:
+    return value if len(value) <= limit else value[: limit - 1] + "…"
 
 
 _PAGE = """<!DOCTYPE html>

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from common import access_tokens, email_verification, guesses, ids, opaque_tokens, password_hashes, people, users
 from common.database import as_owner, read_all
-from common.errors import AuthenticationFailed, NotFound, PermissionDenied
+from common.errors import AuthenticationFailed, Conflict, NotFound, PermissionDenied
 from common.people import Person
 
 LIFE = timedelta(days=30)
@@ -172,7 +172,13 @@ def _refreshed(connection: Connection, token_hash: bytes) -> NewSession | None:
 
 def choose_account(person: Person, account_id: UUID | None) -> UUID:
     """The account that the person works in from now on, in this session, whose id it gives. Access tokens of another
-    account are over. Raises NotFound for one that they are not in."""
+    account are over. Raises NotFound for one that they are not in, and Conflict for who comes without a session."""
+    if person.session_id is None:
+        raise Conflict(
+            "You come by an identity provider and have no session: name the account with each request, in the header"
+            " Batchyard-Account.",
+            code="no_session",
+        )
     values = {"id": person.session_id, "user_id": person.user_id, "account_id": account_id}
     with as_owner() as connection:
         chosen: UUID | None = connection.execute(_CHOOSE, values).scalar()

@@ -119,7 +119,7 @@ _STORE_UNVERIFIED = text(f"""
     INSERT INTO users AS u (id, email, password_hash, account_name)
     VALUES (:id, :email, :password_hash, :account_name)
     ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, account_name = excluded.account_name,
-        credentials_version = u.credentials_version + 1
+        created_at = now(), credentials_version = u.credentials_version + 1
     WHERE u.email_verified_at IS NULL RETURNING {_COLUMNS}
 """)
 _STORE_VERIFIED = text(f"""

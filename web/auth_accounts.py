@@ -29,7 +29,7 @@ def list_accounts() -> Response:
 
 @blueprint.post("/accounts/<account_id>/choose")
 @for_people()
-@documented("Choose the account to work in", {200: auth_schemas.AccessToken})
+@documented("Choose the account to work in", {200: auth_schemas.AccessToken}, refuses=(409,))
 def choose(account_id: str) -> Response:
     """Answers with an access token for it; those of the account before are over, the refresh token is not."""
     found = ids.parse("acct_", account_id)

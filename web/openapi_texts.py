@@ -48,7 +48,8 @@ SECURITY = {
     "person": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A person's access token, of POST /auth/log-in, where their role in the account has the scope.",
+        "description": "A person's access token, of POST /auth/log-in, where their role in the account has the scope."
+        " Or a token of the operator's identity provider, with which the header Batchyard-Account names the account.",
     },
 }
 

@@ -1,5 +1,5 @@
 """What is kept no longer: files past their expiry or deleted, the jobs and results of batches that ended long ago,
-events, and idempotency keys. Deleted in small steps, and usage records stay."""
+events, idempotency keys, and what is over of people's. Deleted in small steps, and usage records stay."""
 
 import logging
 from itertools import accumulate
@@ -12,6 +12,7 @@ from common.database import owner_engine
 from common.errors import Unavailable
 from common.idempotency import KEPT
 from worker.event_retention import delete_events
+from worker.people_retention import delete_what_is_over
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def run() -> None:
     delete_idempotency_keys()
     delete_rows()
     delete_events()
+    delete_what_is_over()
     delete_contents()
 
 

@@ -91,7 +91,7 @@ def update(call: Call) -> Object:
         raise invalid("A canceled subscription can only update its cancellation_details and metadata.")
     before = {**subscription}
     proration = params.choice("proration_behavior", PRORATIONS, "create_prorations")
-    params.choice("payment_behavior", BEHAVIOURS, "allow_incomplete")
+    behaviour = params.choice("payment_behavior", BEHAVIOURS, "allow_incomplete")
     params.choice("billing_cycle_anchor", ("unchanged",), "unchanged")
     params.pass_over(*PASSED_OVER)
     subscription["metadata"] = params.metadata(subscription["metadata"])
@@ -104,7 +104,12 @@ def update(call: Call) -> Object:
     if changes:
         subscription_items.change(call, subscription, changes)
     bill_change(call, subscription, before, proration)
-    return call.existing("subscription", subscription["id"])
+    changed = call.existing("subscription", subscription["id"])
+    if behaviour == "error_if_incomplete" and changed["status"] == "past_due" != before["status"]:
+        refused = declined()
+        refused.keeps = False
+        raise refused
+    return changed
 
 
 def bill_change(call: Call, subscription: Object, before: Object, proration: str) -> None:

@@ -33,6 +33,7 @@ CREATE TABLE users (
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (account_name IS NULL OR email_verified_at IS NULL)
 );
+CREATE INDEX users_unproven ON users (created_at) WHERE email_verified_at IS NULL;
 
 -- owner: may do everything (common/roles.py says what the others may). One who left has removed_at, and may come back.
 CREATE TABLE members (
@@ -100,6 +101,7 @@ CREATE TABLE invitations (
     CHECK (accepted_at IS NULL OR revoked_at IS NULL)
 );
 CREATE INDEX invitations_of_account ON invitations (account_id, id);
+CREATE INDEX invitations_over ON invitations (expires_at);
 CREATE UNIQUE INDEX invitations_pending ON invitations (account_id, email)
     WHERE accepted_at IS NULL AND revoked_at IS NULL;
 """

@@ -17,9 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
-from common import accounts, ids, keys
+from common import accounts, ids, invitations, keys, members, sessions, users
+from common.database import as_owner
 from common.plans import MOST_OUTPUT_TOKENS
+from common.sessions import NewSession
+from common.users import User
 from local.process import ROOT
 from local.stack import Stack
 from tests import databases
@@ -43,11 +47,29 @@ BEYOND_SCHEMAS = (
     "/v1/admin/accounts",
     "/v1/admin/accounts/{account_id}",
     "/v1/admin/accounts/{account_id}/api_keys",
+    "/v1/billing/checkout",
+    "/v1/billing/plan",
     "/v1/webhook_deliveries/replay",
+    "/auth/verify-email",
+    "/auth/password/reset",
+    "/auth/email/confirm",
+    "/auth/invitations/accept",
+    "/auth/invitations/offered",
+    "/auth/invitations/sign-up",
 )
+# GET or DELETE of these is the batch "estimate", the delivery "replay" and the invitations "accept" and so on.
+LIKE_AN_ID = (
+    "/v1/batches/estimate",
+    "/v1/webhook_deliveries/replay",
+    "/auth/invitations/accept",
+    "/auth/invitations/offered",
+    "/auth/invitations/sign-up",
+)
+# With the token of somebody else, for they end what they are sent with.
+ENDS_SESSIONS = ("/auth/log-out", "/auth/log-out-everywhere")
 
 
-class User:
+class Caller:
     """Who sends requests: a key and its account."""
 
     def __init__(self, stack: Stack, name: str, scopes: tuple[str, ...] = keys.DEFAULT_SCOPES) -> None:
@@ -77,15 +99,53 @@ def own_stack(services: Stack, tmp_path: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def users(own_stack: Stack) -> Iterator[list[User]]:
+def callers(own_stack: Stack) -> Iterator[list[Caller]]:
     """Two customers and an operator. Whatever their limits refuse would tell nothing of the rest."""
-    made = [User(own_stack, "ann"), User(own_stack, "bob"), User(own_stack, "operator", keys.SCOPES)]
+    made = [Caller(own_stack, "ann"), Caller(own_stack, "bob"), Caller(own_stack, "operator", keys.SCOPES)]
     limits = {"max_output_tokens": MOST_OUTPUT_TOKENS, "tokens_per_month": 2**53, "max_queued_tokens": 2**53}
     with psycopg.connect(own_stack.env["DATABASE_URL"], autocommit=True) as database:
         database.execute("UPDATE accounts SET overrides = %s::jsonb", [json.dumps(limits)])
     yield made
-    for user in made:
-        user.customer.http.close()
+    for caller in made:
+        caller.customer.http.close()
+
+
+class People:
+    """An account of people: the access tokens of its owner and of a member, and the ids that paths may name."""
+
+    def __init__(self, stack: Stack) -> None:
+        with process_settings(stack.env):
+            with as_owner() as connection:
+                owner, member, other = (
+                    _stored(users.store_verified(connection, f"{name}@example.com", None))
+                    for name in ("owner", "member", "other")
+                )
+                account_id = users.open_account(connection, owner.id, "People")
+                for user in (member, other):
+                    members.join(connection, account_id, user.id, "developer")
+                began = [_begun(connection, user) for user in (owner, member, owner)]
+            actor = sessions.of_access_token(began[0].access_token).actor
+            invited = [
+                invitations.make(actor, account_id, f"{name}@example.com", "billing", "the owner").shown_id
+                for name in ("one", "two")
+            ]
+            self.owner, self.member = (session.access_token for session in began[:2])
+        self.ids = {
+            "user_id": [users.shown_id(user.id) for user in (owner, other)],
+            "session_id": [ids.show("sess_", began[2].id)],
+            "invitation_id": invited,
+        }
+
+
+def _stored(user: User | None) -> User:
+    assert user is not None
+    return user
+
+
+def _begun(connection: Connection, user: User) -> NewSession:
+    session = sessions.begin(connection, user.id, user.version, "127.0.0.1", page=False)
+    assert session is not None
+    return session
 
 
 def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
@@ -115,10 +175,10 @@ def known(customer: Customer, operator: Customer) -> dict[str, list[str]]:
     }
 
 
-def configuration(folder: Path, users: list[User]) -> Path:
-    (folder / "keys.json").write_text(json.dumps({"auth": [user.headers for user in users]}))
-    ann, _, operator = (user.customer for user in users)
-    found = known(ann, operator)
+def configuration(folder: Path, callers: list[Caller], people: People) -> Path:
+    (folder / "keys.json").write_text(json.dumps({"auth": [caller.headers for caller in callers]}))
+    ann, _, operator = (caller.customer for caller in callers)
+    found = known(ann, operator) | people.ids
     allowed = ["2xx", 401, 403, 404, 409, 429]
     lines = [
         f"hooks = {json.dumps(str(ROOT / 'tests' / 'openapi_hooks.py'))}",
@@ -138,9 +198,16 @@ def configuration(folder: Path, users: list[User]) -> Path:
         "[[operations]]",
         'include-path-regex = "^/v1/admin/"',
         f'headers = {{ Authorization = "Bearer {operator.key}" }}',
-        # Every check is made unless it is named here. GET of these is the batch "estimate", and the delivery "replay".
+        # Of two that name an operation the first says what is sent.
         "[[operations]]",
-        'include-path = ["/v1/batches/estimate", "/v1/webhook_deliveries/replay"]',
+        f"include-path = {json.dumps(ENDS_SESSIONS)}",
+        f'headers = {{ Authorization = "Bearer {people.member}" }}',
+        "[[operations]]",
+        'include-path-regex = "^/auth/"',
+        f'headers = {{ Authorization = "Bearer {people.owner}" }}',
+        # Every check is made unless it is named here.
+        "[[operations]]",
+        f"include-path = {json.dumps(LIKE_AN_ID)}",
         "checks.allow_header_conformance.enabled = false",
     ]
     path = folder / "schemathesis.toml"
@@ -148,15 +215,18 @@ def configuration(folder: Path, users: list[User]) -> Path:
     return path
 
 
-def test_no_request_gets_an_answer_that_is_not_documented(own_stack: Stack, users: list[User], tmp_path: Path) -> None:
+def test_no_request_gets_an_answer_that_is_not_documented(
+    own_stack: Stack, callers: list[Caller], tmp_path: Path
+) -> None:
+    settings = configuration(tmp_path, callers, People(own_stack))
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration(tmp_path, users)), "--no-color"),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "--no-color"),
         *("run", f"{own_stack.base_url}/openapi.json", "--continue-on-failure"),
         *("--max-examples", EXAMPLES or FEW_EXAMPLES, *(() if EXAMPLES else ("--seed", SEED))),
         # Python 3.11 cannot parse in two threads at once, which hypothesis does.
         *("--workers", "1"),
     ]
-    spared = ",".join(shown_id for user in users for shown_id in user.ids)
+    spared = ",".join(shown_id for caller in callers for shown_id in caller.ids)
     run = subprocess.run(
         command,
         cwd=tmp_path,

@@ -115,10 +115,10 @@ def test_who_only_claimed_the_address_has_lost_it_to_who_has_it(
 @pytest.mark.parametrize(
     ("claims", "code"),
     [
-        ({"email_verified": False}, "email_not_verified"),
-        ({"email_verified": None}, "email_not_verified"),
-        ({"email": None}, "email_missing"),
-        ({"email": "nobody"}, "email_missing"),
+        ({"email_verified": False}, "identity_email_unverified"),
+        ({"email_verified": None}, "identity_email_unverified"),
+        ({"email": None}, "identity_email_missing"),
+        ({"email": "nobody"}, "identity_email_missing"),
     ],
 )
 def test_without_a_verified_address_nobody_comes_in_for_the_first_time(
@@ -175,6 +175,8 @@ def test_somebody_in_several_accounts_says_which_one(
         assert me(web, provider.token(), stranger)["account_id"] is None
         error = refused(person.request("GET", "/v1/usage", {"Batchyard-Account": stranger}), 403)
         assert error["code"] == "no_account"
+    error = refused(person.post(f"/auth/accounts/{other}/choose"), 409)
+    assert error["code"] == "no_session"
     # From the next request on.
     database.execute("UPDATE members SET removed_at = now() WHERE role = 'billing'")
     assert me(web, provider.token(), other)["account_id"] is None
@@ -187,8 +189,8 @@ def test_what_the_provider_did_not_sign_is_refused_as_a_wrong_key_is(
     for token in (provider.token(OTHER_RSA_KEY), provider.token(aud="another"), provider.token() + "x"):
         for path in ("/auth/me", "/v1/usage"):
             error = refused(web.using(token).get(path), 401)
-            assert error["code"] == "invalid_token"
-    assert refused(web.using(provider.token(exp=1)).get("/auth/me"), 401)["code"] == "token_expired"
+            assert error["code"] == "invalid_identity_token"
+    assert refused(web.using(provider.token(exp=1)).get("/auth/me"), 401)["code"] == "identity_token_expired"
 
 
 def test_while_the_provider_is_away_others_go_on(web: WebClient, provider: IdentityProvider) -> None:
@@ -202,5 +204,5 @@ def test_a_provider_that_the_settings_do_not_name_is_nobodys(
     database: psycopg.Connection, web: WebClient, provider: IdentityProvider
 ) -> None:
     token = provider.token(iss="https://another.example.com")
-    assert refused(web.using(token).get("/auth/me"), 401)["code"] == "invalid_token"
+    assert refused(web.using(token).get("/auth/me"), 401)["code"] == "invalid_identity_token"
     assert users(database) == 0

@@ -20,8 +20,14 @@ from worker.outcomes import record
 
 # A row for an account in each table that no verb of ours writes yet.
 ROWS: dict[str, LiteralString] = {
-    "users": "INSERT INTO users (id, account_id, email, password_hash, role)"
-    " VALUES (gen_random_uuid(), {account}, {account}::text || '@example.org', 'x', 'owner')",
+    "users": "INSERT INTO users (id, email) VALUES ({account}, {account}::text || '@example.org')",
+    "members": "INSERT INTO members (account_id, user_id, role) VALUES ({account}, {account}, 'owner')",
+    "sessions": "INSERT INTO sessions (id, user_id, account_id, page_hash, address, expires_at)"
+    " VALUES ({account}, {account}, {account}, sha256({account}::text::bytea), '::1', now() + interval '1 day')",
+    "mailed_tokens": "INSERT INTO mailed_tokens (id, account_id, expires_at)"
+    " VALUES (gen_random_uuid(), {account}, now())",
+    "invitations": "INSERT INTO invitations (id, account_id, email, role, expires_at)"
+    " VALUES (gen_random_uuid(), {account}, 'x@example.org', 'owner', now())",
     "quotas": "INSERT INTO quotas (account_id, period_start, period_end)"
     " VALUES ({account}, '2026-01-01', '2026-02-01')",
     "idempotency_keys": "INSERT INTO idempotency_keys (account_id, key, request_hash)"
@@ -46,8 +52,9 @@ ROWS: dict[str, LiteralString] = {
     " VALUES ('in_' || {account}, 'cus_' || {account}, {account}, 'paid', 1, now(), true, now(), 0, 'evt_1')",
     "stripe_boundaries": "INSERT INTO stripe_boundaries (customer, at, account_id)"
     " VALUES ('cus_' || {account}, now(), {account})",
-    "meter_outbox": "INSERT INTO meter_outbox (identifier, account_id, meter, hour, tokens)"
-    " VALUES ({account}::text, {account}, 'tokens', now(), 1)",
+    "meter_outbox": "INSERT INTO meter_outbox"
+    " (identifier, account_id, customer, meter, hour, portion, used_at, tokens)"
+    " VALUES ({account}::text, {account}, 'cus_1', 'tokens', '2026-01-01T00:00Z', 1, '2026-01-01T00:59Z', 1)",
 }
 
 
@@ -272,8 +279,55 @@ def test_few_functions_are_all_the_web_does_with_the_owners_rights(owner: psycop
         "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc"
         " WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    names = ("find_api_key", "finished_beginning", "note_key_uses", "queue_position", "running_jobs")
+    names = (
+        "find_api_key",
+        "find_identity",
+        "find_session",
+        "finished_beginning",
+        "note_key_uses",
+        "queue_position",
+        "running_jobs",
+    )
     assert functions == [(name, ["search_path=public"], False) for name in names]
+
+
+def test_of_people_the_web_sees_the_addresses_of_its_own_accounts_members_and_nothing_that_opens_a_door(
+    services: Stack, tenants: Tenants, owner: psycopg.Connection, web: psycopg.Connection
+) -> None:
+    assert web.execute("SELECT id FROM users").fetchall() == [(tenants.ours,)]
+    owner.execute("UPDATE members SET removed_at = now() WHERE account_id = %s", [tenants.ours])
+    assert web.execute("SELECT id FROM users").fetchall() == []
+    owner.execute("UPDATE members SET removed_at = NULL")
+    # By what the migrations grant.
+    with psycopg.connect(services.env["WEB_DATABASE_URL"]) as bare:
+        for statement in (
+            "SELECT password_hash FROM users",
+            "SELECT * FROM users",
+            "SELECT * FROM sessions",
+            "SELECT * FROM refresh_tokens",
+            "SELECT * FROM mailed_tokens",
+            "SELECT sealed FROM mails",
+            "SELECT subject FROM identities",
+            "UPDATE users SET email = 'x@example.org'",
+            "INSERT INTO members (account_id, user_id, role) SELECT id, id, 'owner' FROM accounts",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege), bare.transaction():
+                bare.execute(statement)
+
+
+def test_a_session_is_found_by_its_exact_id_or_hash_alone_and_only_while_it_lasts(
+    tenants: Tenants, owner: psycopg.Connection
+) -> None:
+    query = "SELECT user_id FROM find_session(%s, %s)"
+    with psycopg.connect(tenants.urls["WEB_DATABASE_URL"], autocommit=True) as web:
+        (page_hash,) = owner.execute("SELECT page_hash FROM sessions WHERE id = %s", [tenants.theirs]).fetchall()[0]
+        assert web.execute(query, [tenants.theirs, None]).fetchall() == [(tenants.theirs,)]
+        assert web.execute(query, [None, page_hash]).fetchall() == [(tenants.theirs,)]
+        for wrong in ((None, None), (None, b""), (None, page_hash[:-1]), (UUID(int=0), b"\0" * 32)):
+            assert web.execute(query, wrong).fetchall() == []
+        owner.execute("UPDATE sessions SET created_at = created_at - interval '2 days', expires_at = now()")
+        assert web.execute(query, [tenants.theirs, page_hash]).fetchall() == []
+        owner.execute("UPDATE sessions SET expires_at = now() + interval '1 day'")
 
 
 def test_how_far_a_batch_has_come_is_told_to_its_own_account_alone(tenants: Tenants, web: psycopg.Connection) -> None:

@@ -197,7 +197,7 @@ FORGED: dict[str, Forge] = {
 
 @pytest.mark.parametrize("name", FORGED)
 def test_no_other_token_is_taken(provider: IdentityProvider, name: str) -> None:
-    expected = "token_expired" if name == "expired" else "invalid_token"
+    expected = "identity_token_expired" if name == "expired" else "invalid_identity_token"
     with warnings.catch_warnings():
         # What PyJWT says to who makes tokens of these.
         warnings.simplefilter("ignore")
@@ -216,7 +216,7 @@ def test_no_other_token_is_taken(provider: IdentityProvider, name: str) -> None:
     ],
 )
 def test_with_a_shared_secret_nothing_else_is_taken(sharing: IdentityProvider, forge: Forge) -> None:
-    assert refused(forge(sharing)) == "invalid_token"
+    assert refused(forge(sharing)) == "invalid_identity_token"
     assert sharing.receiver.received == []
 
 
@@ -248,7 +248,7 @@ def test_keys_that_are_not_for_this_are_left_out(provider: IdentityProvider) -> 
         public(EC_KEY, "good"),
     )
     for token in tokens:
-        assert refused(token) == "invalid_token"
+        assert refused(token) == "invalid_identity_token"
     identity_tokens.check(provider.token(EC_KEY, "good", "ES256"))
 
 

@@ -15,7 +15,7 @@ VALUES = {
     "invited_by": "ada@example.com",
     "until": "1 May 2026",
     "plan": "pro",
-    "problem": "12 rows of the outbox were refused",
+    "problem": "12 rows of the outbox were refused\n3 are late",
 }
 TEMPLATES: list[Template] = list(mail_texts._TEXTS)
 
@@ -43,7 +43,7 @@ def test_both_forms_of_a_mail_say_the_same_and_show_nothing_from_elsewhere(templ
     filled = mail_texts.fill(template, VALUES)
     read = Read(filled.html)
     assert [*filled.subject.split(), *filled.plain.split()] == read.text.split()
-    assert read.tags <= {"html", "head", "meta", "title", "body", "p", "a"}
+    assert read.tags <= {"html", "head", "meta", "title", "body", "p", "a", "br"}
     wants_link = LINK in filled.plain
     assert read.links == ([LINK] if wants_link else [])
     assert "{" not in filled.plain + filled.subject
@@ -64,6 +64,12 @@ def test_a_value_is_shown_up_to_its_limit() -> None:
     filled = mail_texts.fill("plan_changed", {"plan": "x" * 10_000})
     assert "x" * (MAX_SHOWN_CHARACTERS - 1) + "…" in filled.plain
     assert "x" * MAX_SHOWN_CHARACTERS not in filled.plain
+
+
+def test_a_report_to_the_operator_keeps_its_lines() -> None:
+    filled = mail_texts.fill("metering_alarm", VALUES)
+    assert "12 rows of the outbox were refused\n3 are late\n" in filled.plain
+    assert "12 rows of the outbox were refused<br>\n3 are late" in filled.html
 
 
 def test_a_value_that_is_missing_is_an_error_where_the_mail_is_written() -> None:
