@@ -36,6 +36,10 @@ class StripeAway(Unavailable):
     """No answer came, or one that says to ask again. Whether the call took effect is not known."""
 
 
+class StripeBusy(StripeAway):
+    """Stripe did not do it, for now: it had too much to do, or does not know the key."""
+
+
 class StripeRefused(Conflict):
     """Stripe did not do it, and will not if it is asked again. `reason` is its own code or kind of the error,
     `param` the parameter that it names, and `told` what it says."""
@@ -121,8 +125,10 @@ def calling() -> Iterator["StripeClient"]:
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         # Whoever asked can do nothing about it, and the key is nobody's business.
         log.error("Stripe does not take the key of this installation", extra={"status": error.http_status})
-        raise StripeAway("Stripe does not take this installation's key: its operator can mend that.") from None
-    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+        raise StripeBusy("Stripe does not take this installation's key: its operator can mend that.") from None
+    except stripe.RateLimitError as error:
+        raise _away(error, StripeBusy) from None
+    except stripe.APIConnectionError as error:
         raise _away(error) from None
     except stripe.StripeError as error:
         # 409 is another call under the same idempotency key, which has not ended yet.
@@ -134,9 +140,9 @@ def calling() -> Iterator["StripeClient"]:
         raise StripeRefused(told, error.code or kind, param, error.http_status) from None
 
 
-def _away(error: Exception) -> StripeAway:
+def _away(error: Exception, kind: type[StripeAway] = StripeAway) -> StripeAway:
     log.warning("Stripe does not answer", extra={"error": type(error).__name__})
-    return StripeAway("Stripe does not answer: send the request again.", code="stripe_away")
+    return kind("Stripe does not answer: send the request again.", code="stripe_away")
 
 
 def signed_event(body: bytes, signature: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from common import (
     ids,
     invariants,
     mail_invariants,
+    metering_invariants,
     people_invariants,
     work_invariants,
 )
@@ -30,6 +31,8 @@ WHOLE: tuple[Callable[[Connection], list[Finding]], ...] = (
     mail_invariants.mails,
     people_invariants.owners,
     billing_invariants.billing,
+    metering_invariants.outbox,
+    metering_invariants.receipts,
 )
 
 
@@ -60,7 +63,7 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
         raise SystemExit(EXIT_STATUS_COULD_NOT_LOOK) from None
     checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims, events"
     checked += ", files" if files else ""
-    checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners and billing"
+    checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills, meters"
     click.echo(f"checked {checked}: {found or 'nothing'} off")
     if found:
         raise SystemExit(EXIT_STATUS_FOUND)
