@@ -4,13 +4,25 @@ No transaction is open while Stripe is asked. What is made there is made under a
 account has had made: whoever dies or races before the answer is kept makes the same thing again, and no second one.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from common import audit, billed_plans, ids, links, plans, stripe_api, stripe_objects, stripe_portal, stripe_prices
+from common import (
+    audit,
+    billed_plans,
+    ids,
+    json_text,
+    links,
+    plans,
+    stripe_api,
+    stripe_objects,
+    stripe_portal,
+    stripe_prices,
+)
 from common import stripe_registers as registers
 from common.audit import Actor
 from common.database import as_account
@@ -20,7 +32,13 @@ from common.plans import Plan
 from common.stripe_prices import Prices
 
 if TYPE_CHECKING:
-    from common.stripe_api import Price, SessionCreateParamsLineItem, StripeClient, SubscriptionUpdateParamsItem
+    from common.stripe_api import (
+        Price,
+        SessionCreateParams,
+        SessionCreateParamsLineItem,
+        StripeClient,
+        SubscriptionUpdateParamsItem,
+    )
     from common.stripe_api import Subscription as StripeSubscription
 
 
@@ -56,10 +74,7 @@ def checkout(actor: Actor, account_id: UUID, plan: str) -> str:
         return url
     customer = _customer(actor, account)
     session, url = _open_checkout(account, customer, wanted)
-    with actor.transaction() as connection:
-        kept = {"account_id": account_id, "session": session, "checkouts": account.checkouts}
-        if connection.execute(_KEEP_CHECKOUT, kept).rowcount:
-            audit.record(connection, actor, "billing.checkout", account_id, plan=plan)
+    _keep_checkout(actor, account, session, plan)
     return url
 
 
@@ -134,23 +149,37 @@ def _open_checkout(account: Row[Any], customer: str, plan: Plan) -> tuple[str, s
     items: list[SessionCreateParamsLineItem] = [{"price": prices.monthly, "quantity": 1}]
     # What is metered has no quantity.
     items += [{"price": prices.metered}] if prices.metered is not None else []
+    params: SessionCreateParams = {
+        "mode": "subscription",
+        "customer": customer,
+        "client_reference_id": of_account[stripe_objects.ACCOUNT],
+        "line_items": items,
+        "success_url": links.to(links.BILLING),
+        "cancel_url": links.to(links.BILLING),
+        "metadata": of_account | {stripe_objects.PLAN: plan.name},
+        "subscription_data": {"metadata": of_account},
+    }
+    # Under one key Stripe takes one request: what is otherwise, as another plan, goes under another.
+    digest = hashlib.sha256(json_text.dumps(params)).hexdigest()[:16]
+    key = f"checkout-{of_account[stripe_objects.ACCOUNT]}-{account.checkouts}-{digest}"
     with stripe_api.calling() as stripe:
-        opened = stripe.v1.checkout.sessions.create(
-            {
-                "mode": "subscription",
-                "customer": customer,
-                "client_reference_id": of_account[stripe_objects.ACCOUNT],
-                "line_items": items,
-                "success_url": links.to(links.BILLING),
-                "cancel_url": links.to(links.BILLING),
-                "metadata": of_account | {stripe_objects.PLAN: plan.name},
-                "subscription_data": {"metadata": of_account},
-            },
-            {"idempotency_key": f"checkout-{of_account[stripe_objects.ACCOUNT]}-{account.checkouts}"},
-        )
+        opened = stripe.v1.checkout.sessions.create(params, {"idempotency_key": key})
     if opened.url is None:
         raise Conflict("This checkout is over: begin another.", code="checkout_over")
     return opened.id, opened.url
+
+
+def _keep_checkout(actor: Actor, account: Row[Any], session: str, plan: str) -> None:
+    """Notes the account's one open checkout. Of two at once for different plans the second is closed, and refused."""
+    with actor.transaction() as connection:
+        values = {"account_id": account.id, "session": session, "checkouts": account.checkouts}
+        if connection.execute(_KEEP_CHECKOUT, values).rowcount:
+            audit.record(connection, actor, "billing.checkout", account.id, plan=plan)
+        kept = _account(connection, account.id).checkout_session
+    if kept != session:
+        with stripe_api.calling() as stripe:
+            stripe.v1.checkout.sessions.expire(session)
+        raise Conflict("Another checkout was begun at this moment: send yours again.", code="checkout_in_progress")
 
 
 def change_plan(actor: Actor, account_id: UUID, plan: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common import mail_server
+from common import mail_addresses, mail_server
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[!-~]+")
@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
     payment_grace_days: int = Field(default=7, ge=0, le=90)
+    meter_delay_seconds: int = Field(default=120, ge=0, le=1_800)
+    meter_events_per_second: float = Field(default=20, gt=0, le=1_000)
+    operator_email: str | None = None
 
     mail_from: str | None = None
     smtp_url: str | None = None
@@ -108,6 +111,13 @@ class Settings(BaseSettings):
     def _is_sender(cls, value: str | None) -> str | None:
         if value is not None:
             mail_server.read_sender(value)
+        return value
+
+    @field_validator("operator_email")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not mail_addresses.is_address(value):
+            raise ValueError("must be an address such as operator@example.com")
         return value
 
     @field_validator("smtp_url")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stripe import Subscription as Subscription
     from stripe.params import PriceCreateParamsTier as PriceCreateParamsTier
     from stripe.params import SubscriptionUpdateParamsItem as SubscriptionUpdateParamsItem
+    from stripe.params.checkout import SessionCreateParams as SessionCreateParams
     from stripe.params.checkout import SessionCreateParamsLineItem as SessionCreateParamsLineItem
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ CALLS_MADE_AGAIN = 2
 
 class StripeAway(Unavailable):
     """No answer came, or one that says to ask again. Whether the call took effect is not known."""
+
+
+class StripeBusy(StripeAway):
+    """Stripe did not do it, for now: it had too much to do, or does not know the key."""
 
 
 class StripeRefused(Conflict):
@@ -120,8 +125,10 @@ def calling() -> Iterator["StripeClient"]:
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         # Whoever asked can do nothing about it, and the key is nobody's business.
         log.error("Stripe does not take the key of this installation", extra={"status": error.http_status})
-        raise StripeAway("Stripe does not take this installation's key: its operator can mend that.") from None
-    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+        raise StripeBusy("Stripe does not take this installation's key: its operator can mend that.") from None
+    except stripe.RateLimitError as error:
+        raise _away(error, StripeBusy) from None
+    except stripe.APIConnectionError as error:
         raise _away(error) from None
     except stripe.StripeError as error:
         # 409 is another call under the same idempotency key, which has not ended yet.
@@ -133,9 +140,9 @@ def calling() -> Iterator["StripeClient"]:
         raise StripeRefused(told, error.code or kind, param, error.http_status) from None
 
 
-def _away(error: Exception) -> StripeAway:
+def _away(error: Exception, kind: type[StripeAway] = StripeAway) -> StripeAway:
     log.warning("Stripe does not answer", extra={"error": type(error).__name__})
-    return StripeAway("Stripe does not answer: send the request again.", code="stripe_away")
+    return kind("Stripe does not answer: send the request again.", code="stripe_away")
 
 
 def signed_event(body: bytes, signature: str) -> dict[str, Any]:

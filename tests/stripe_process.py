@@ -13,6 +13,7 @@ from typing import Any
 import stripe
 
 KEY = "sk_test_of_the_tests"
+METER = "batchyard_tokens"
 
 
 class StandIn:
@@ -72,6 +73,19 @@ class StandIn:
         status, _, content = self.ask(method, f"/_standin/{path}", body if method != "GET" else None)
         assert status == 200, content
         return json.loads(content)
+
+
+def make_meter(standin: StandIn) -> None:
+    """The meter that `billing setup` makes, for tests that need no more of it."""
+    standin.client().v1.billing.meters.create(
+        {
+            "display_name": "Tokens",
+            "event_name": METER,
+            "default_aggregation": {"formula": "sum"},
+            "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
+            "value_settings": {"event_payload_key": "value"},
+        }
+    )
 
 
 @contextmanager

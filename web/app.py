@@ -28,6 +28,7 @@ from web import (
     cli,
     cli_billing,
     cli_doctor,
+    cli_metering,
     cli_people,
     cli_platform,
     cli_webhooks,
@@ -107,6 +108,7 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
     pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
+    cli_metering.add_to(cli_billing.billing_group)
     for group in (
         cli.accounts_group,
         cli.keys_group,

@@ -87,7 +87,7 @@ class Api:
 
     async def _answer(self, request: web.Request, answer: Answer, call_id: str, fault: Fault | None) -> Told:
         try:
-            encoded = await request.text() if request.method == "POST" else request.query_string
+            encoded = await request.text() if request.method == "POST" else request.rel_url.raw_query_string
         except (UnicodeDecodeError, LookupError):
             raise errors.invalid("Invalid request: the body is no form in UTF-8.") from None
         except web.HTTPRequestEntityTooLarge:
@@ -95,8 +95,8 @@ class Api:
         _check_key(request)
         given = forms.parse(encoded)
         key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
-        if key is not None and not 0 < len(key) <= LONGEST_KEY:
-            raise errors.invalid("Invalid Idempotency-Key: it has at most 255 characters.")
+        if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isascii()):
+            raise errors.invalid("Invalid Idempotency-Key: it has at most 255 characters, all of ASCII.")
         expand = Params(given).texts("expand")
         given.pop("expand", None)
         call = Call(self._store, Params(given), request.match_info.get("id", ""), self._root, call_id, key)

@@ -1,6 +1,6 @@
 """What a quantity costs at a price, in whole cents, and the lines of invoices that say so."""
 
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 from local.stripe import meters
 from local.stripe.ids import new_id
@@ -8,15 +8,23 @@ from local.stripe.store import Object, Store
 
 # Ours, on a line whose quantity is a meter's: counted again until its invoice is finalized.
 METERED = "_metered"
+# Enough for all that meters can count at the highest price.
+DIGITS = 60
 
 
 def amount(price: Object, quantity: int) -> int:
     """Rounded once, over all tiers together."""
+    with localcontext() as context:
+        context.prec = DIGITS
+        return cents(_exact(price, quantity))
+
+
+def _exact(price: Object, quantity: int) -> Decimal:
     if price["billing_scheme"] == "per_unit":
-        return cents(Decimal(price["unit_amount_decimal"]) * quantity)
+        return Decimal(price["unit_amount_decimal"]) * quantity
     if price["tiers_mode"] == "volume":
         tier = next(tier for tier in price["tiers"] if tier["up_to"] is None or quantity <= tier["up_to"])
-        return cents(_of_tier(tier, quantity))
+        return _of_tier(tier, quantity)
     total, beginning = Decimal(0), 0
     for tier in price["tiers"]:
         end = quantity if tier["up_to"] is None else min(quantity, tier["up_to"])
@@ -26,7 +34,7 @@ def amount(price: Object, quantity: int) -> int:
         beginning = max(end, beginning)
         if beginning >= quantity:
             break
-    return cents(total)
+    return total
 
 
 def cents(exact: Decimal) -> int:

@@ -6,6 +6,8 @@ from typing import Any
 
 from local.stripe.store import Store
 
+# The year 6325: sums with it are still dates.
+LATEST = 2**37
 SHIFT = "shift_seconds"
 
 

@@ -64,6 +64,9 @@ class Params:
     def has(self, name: str) -> bool:
         return name in self._values
 
+    def is_text(self, name: str) -> bool:
+        return isinstance(self._values.get(name), str)
+
     def text(self, name: str, longest: int = LONGEST_TEXT) -> str | None:
         """None where it is absent or empty."""
         value = self._take(name)
@@ -114,7 +117,7 @@ class Params:
         except InvalidOperation:
             number = Decimal("nan")
         exponent = number.as_tuple().exponent
-        if not isinstance(exponent, int) or not -12 <= exponent <= 0 or not 0 <= number < 10**12:
+        if not isinstance(exponent, int) or not -12 <= exponent <= 0 or not 0 <= number < 10**8:
             raise invalid(f"Invalid decimal: {value[:50]}; at most 12 decimal places", self._full(name))
         return number
 

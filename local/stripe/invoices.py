@@ -140,8 +140,9 @@ def finalize(call: Call, invoice: Object) -> Object:
         "status": "open",
     }
     invoice["status_transitions"]["finalized_at"] = now
+    customer["next_invoice_sequence"] += 1
     before = {**customer}
-    customer |= {"balance": min(0, left), "next_invoice_sequence": customer["next_invoice_sequence"] + 1}
+    customer["balance"] = min(0, left)
     call.store.put(customer)
     events.tell_of_change(call, "customer.updated", customer, before)
     events.tell(call, "invoice.finalized", call.store.put(invoice))

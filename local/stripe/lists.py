@@ -38,6 +38,9 @@ def created_as_asked(params: Params, found: Iterable[Object]) -> list[Object]:
     """Those within `created`, which is a time or a range of them."""
     if not params.has("created"):
         return [*found]
+    if params.is_text("created"):
+        exactly = params.integer("created")
+        return [one for one in found if one["created"] == exactly]
     bounds = params.group("created")
     least, above = bounds.integer("gte"), bounds.integer("gt")
     most, below = bounds.integer("lte"), bounds.integer("lt")

@@ -11,7 +11,9 @@ from local.stripe.ids import new_id
 from local.stripe.store import Object
 
 URL = "/v1/prices"
-INTERVALS = ("day", "week", "month", "year")
+# How many of each a period may have: three years.
+INTERVALS = {"day": 1_095, "week": 156, "month": 36, "year": 3}
+MOST_CENTS = 99_999_999
 USAGE_TYPES = ("licensed", "metered")
 
 
@@ -109,9 +111,10 @@ def _recurring(call: Call) -> Object | None:
     if not call.params.has("recurring"):
         return None
     given = call.params.group("recurring")
+    interval = given.choice("interval", [*INTERVALS], "") or _no("recurring[interval]")
     recurring = {
-        "interval": given.choice("interval", INTERVALS, "") or _no("recurring[interval]"),
-        "interval_count": given.integer("interval_count", 1, 1_000) or 1,
+        "interval": interval,
+        "interval_count": given.integer("interval_count", 1, INTERVALS[interval]) or 1,
         "meter": given.text("meter"),
         "trial_period_days": None,
         "usage_type": given.choice("usage_type", USAGE_TYPES, "licensed"),
@@ -153,7 +156,7 @@ def _tiers(params: Params) -> list[Object]:
 
 def _amounts(params: Params, name: str) -> Object:
     """Cents, and the same as a decimal; the first is None where they are no whole number."""
-    whole, exact = params.integer(name, 0), params.decimal(f"{name}_decimal")
+    whole, exact = params.integer(name, 0, MOST_CENTS), params.decimal(f"{name}_decimal")
     if whole is not None and exact is not None:
         raise invalid(f"You may only specify one of these parameters: {name}, {name}_decimal.", name)
     exact = Decimal(whole) if whole is not None else exact

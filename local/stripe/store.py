@@ -6,6 +6,7 @@ however it dies; against a crash of the machine it is not made safe.
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,9 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         # While what was due in the past is done, it is the time at which it was due.
         self.frozen_at: int | None = None
+        if path is not None:
+            # Only its owner can read it: it holds the secrets of webhook endpoints.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")

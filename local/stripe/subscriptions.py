@@ -215,7 +215,7 @@ def _read_cancellation(call: Call, subscription: Object) -> bool:
         if at_end:
             raise invalid("You may only specify one of cancel_at and cancel_at_period_end.", "cancel_at")
         now = clocks.now_of(call.store, subscription)
-        at = params.integer("cancel_at", now + 1)
+        at = params.integer("cancel_at", now + 1, clocks.LATEST)
         subscription |= {"cancel_at": at, "cancel_at_period_end": False, "canceled_at": now if at else None}
     return at_end is not None or params.has("cancel_at")
 

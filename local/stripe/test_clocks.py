@@ -5,6 +5,7 @@ Advancing is done when its answer comes, so that the answer says `ready` where S
 
 from local.stripe import cycles, events, lists
 from local.stripe.call import Call
+from local.stripe.clocks import LATEST
 from local.stripe.errors import invalid
 from local.stripe.ids import new_id
 from local.stripe.periods import DAY_SECONDS
@@ -13,7 +14,6 @@ from local.stripe.store import Object
 KIND = "test_helpers.test_clock"
 URL = "/v1/test_helpers/test_clocks"
 KEPT_SECONDS = 30 * DAY_SECONDS
-LATEST = 2**40
 
 
 def create(call: Call) -> Object:

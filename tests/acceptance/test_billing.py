@@ -150,6 +150,17 @@ def test_nobody_can_pay_twice_for_one_account(running: Shop, browser: Browser) -
     account.wait_for("active", "team")
 
 
+def test_of_two_plans_begun_at_one_moment_one_can_be_paid(running: Shop, browser: Browser) -> None:
+    account = running.account()
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda plan: account.post("checkout", plan=plan), ["pro", "team"]))
+    assert all(
+        answer.status_code == 201 or answer.json()["error"]["code"] == "checkout_in_progress" for answer in answers
+    )
+    pages = [answer.json()["url"] for answer in answers if answer.status_code == 201]
+    assert sorted(browser.press(page, "pay") for page in pages) in ([303], [303, 410])
+
+
 def test_a_plan_whose_difference_is_not_paid_stays_as_it_was(running: Shop, browser: Browser) -> None:
     account = running.account()
     browser.press(account.page("checkout", plan="pro"), "pay", card="fails_later")

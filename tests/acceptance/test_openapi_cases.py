@@ -57,6 +57,14 @@ BEYOND_SCHEMAS = (
     "/auth/invitations/offered",
     "/auth/invitations/sign-up",
 )
+# GET or DELETE of these is the batch "estimate", the delivery "replay" and the invitations "accept" and so on.
+LIKE_AN_ID = (
+    "/v1/batches/estimate",
+    "/v1/webhook_deliveries/replay",
+    "/auth/invitations/accept",
+    "/auth/invitations/offered",
+    "/auth/invitations/sign-up",
+)
 # With the token of somebody else, for they end what they are sent with.
 ENDS_SESSIONS = ("/auth/log-out", "/auth/log-out-everywhere")
 
@@ -190,15 +198,16 @@ def configuration(folder: Path, callers: list[Caller], people: People) -> Path:
         "[[operations]]",
         'include-path-regex = "^/v1/admin/"',
         f'headers = {{ Authorization = "Bearer {operator.key}" }}',
-        "[[operations]]",
-        'include-path-regex = "^/auth/"',
-        f'headers = {{ Authorization = "Bearer {people.owner}" }}',
+        # Of two that name an operation the first says what is sent.
         "[[operations]]",
         f"include-path = {json.dumps(ENDS_SESSIONS)}",
         f'headers = {{ Authorization = "Bearer {people.member}" }}',
-        # Every check is made unless it is named here. GET of these is the batch "estimate", and the delivery "replay".
         "[[operations]]",
-        'include-path = ["/v1/batches/estimate", "/v1/webhook_deliveries/replay"]',
+        'include-path-regex = "^/auth/"',
+        f'headers = {{ Authorization = "Bearer {people.owner}" }}',
+        # Every check is made unless it is named here.
+        "[[operations]]",
+        f"include-path = {json.dumps(LIKE_AN_ID)}",
         "checks.allow_header_conformance.enabled = false",
     ]
     path = folder / "schemathesis.toml"

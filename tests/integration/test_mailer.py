@@ -370,6 +370,33 @@ def test_a_drain_waits_for_what_is_under_way_and_a_hastened_one_does_not(
     assert row(database, "dropped@example.com")["state"] == "sending"
 
 
+def test_what_came_of_a_mail_is_recorded_when_the_database_is_back(
+    database: psycopg.Connection,
+    server: MailServer,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(mail_sender, "ATTEMPT_SECONDS", HANGING_SECONDS)
+    server.answers = {to: [Answer("taken", "hang")] for to in ("a@example.com", "b@example.com")}
+    write("a@example.com")
+    write("b@example.com")
+    running = Mailer()
+    for to in server.answers:
+        server.wait_for(to)
+    database.execute("ALTER TABLE mails RENAME TO away")
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    # Until both attempts are over, and neither can be recorded.
+    wait_for(lambda: [r for r in caplog.records if "record waits" in r.message], lambda found: len(found) >= 2)
+    database.execute("ALTER TABLE away RENAME TO mails")
+    running.drain()
+    for to in server.answers:
+        assert row(database, to)["failure"] == "timed_out"
+
+
 def test_the_time_of_a_mail_is_that_of_its_act(database: psycopg.Connection, server: MailServer) -> None:
     """However late it is sent: a reader then knows which of two links is the newer one."""
     write("ada@example.com")

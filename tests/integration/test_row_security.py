@@ -52,8 +52,9 @@ ROWS: dict[str, LiteralString] = {
     " VALUES ('in_' || {account}, 'cus_' || {account}, {account}, 'paid', 1, now(), true, now(), 0, 'evt_1')",
     "stripe_boundaries": "INSERT INTO stripe_boundaries (customer, at, account_id)"
     " VALUES ('cus_' || {account}, now(), {account})",
-    "meter_outbox": "INSERT INTO meter_outbox (identifier, account_id, meter, hour, tokens)"
-    " VALUES ({account}::text, {account}, 'tokens', now(), 1)",
+    "meter_outbox": "INSERT INTO meter_outbox"
+    " (identifier, account_id, customer, meter, hour, portion, used_at, tokens)"
+    " VALUES ({account}::text, {account}, 'cus_1', 'tokens', '2026-01-01T00:00Z', 1, '2026-01-01T00:59Z', 1)",
 }
 
 

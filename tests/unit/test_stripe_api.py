@@ -207,6 +207,22 @@ def test_a_lookup_key_is_of_one_price_and_moves_when_that_is_wanted(shop: Shop) 
     assert shop.v1.prices.retrieve(first.id).lookup_key is None
 
 
+def test_a_list_is_filtered_by_just_what_was_given(shop: Shop) -> None:
+    for email in ("a+b@example.com", "a b@example.com", "A+b@example.com"):
+        shop.v1.customers.create({"email": email})
+    assert [one.email for one in shop.v1.customers.list({"email": "a+b@example.com"}).data] == ["a+b@example.com"]
+    clock = shop.v1.test_helpers.test_clocks.create({"frozen_time": START}).id
+    times = []
+    for number in range(3):
+        shop.v1.customers.create({"test_clock": clock})
+        shop.advance(clock, START + number + 1)
+    # The package's types know no moment alone, which Stripe takes.
+    for bounds in ({"gte": START + 1}, {"gt": START, "lt": START + 2}, {"lte": START}, START):
+        found = shop.v1.customers.list({"test_clock": clock, "created": bounds})  # type: ignore[arg-type]
+        times.append([one.created - START for one in found.data])
+    assert times == [[2, 1], [1], [0], [0]]
+
+
 def test_a_restart_and_even_a_death_goes_on_with_what_was_there(tmp_path: Path) -> None:
     with running_standin(tmp_path / "stripe.sqlite") as standin:
         shop = Shop(standin)
@@ -218,6 +234,7 @@ def test_a_restart_and_even_a_death_goes_on_with_what_was_there(tmp_path: Path) 
         assert shop.v1.subscriptions.retrieve(subscription).status == "active"
         assert shop.v1.test_helpers.test_clocks.retrieve(clock).frozen_time == START
         assert standin.admin("GET", "settings")["delay_seconds"] == 0.01
+    assert (tmp_path / "stripe.sqlite").stat().st_mode & 0o077 == 0
 
 
 def test_a_stop_ends_it_with_nothing_left_undone(tmp_path: Path) -> None:
