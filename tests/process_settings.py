@@ -34,7 +34,7 @@ def _forget() -> None:
     if queue.redis.cache_info().currsize:
         queue.redis().close()
     if stripe_api._connections.cache_info().currsize:
-        stripe_api._connections().close()
+        stripe_api._connections().close()  # type: ignore[no-untyped-call]  # the package types all but this
     # Every cache of common/, found rather than listed: one that is added later must not keep an old setting.
     for name, module in list(sys.modules.items()):
         if name.startswith("common."):

@@ -40,6 +40,7 @@ from web import (
     jobs,
     limits,
     models,
+    pages,
     rate_limits,
     request_body,
     stripe_webhook,
@@ -105,6 +106,7 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
+    pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     cli_metering.add_to(cli_billing.billing_group)
     for group in (

@@ -85,13 +85,14 @@ class Pages:
         if session["status"] != "open":
             return self._over("This checkout is over", f"It is {session['status']}.", back, 410)
         lines = [
-            {"name": line["description"], "price": words.price(line["price"], line["quantity"])}
+            {"name": _name(line), "price": words.price(line["price"], line["quantity"])}
             for line in session["line_items"]["data"]
         ]
         return self._page(
             "checkout.html",
             402 if refused else 200,
             (session["success_url"], back),
+            product=session["line_items"]["data"][0]["description"],
             lines=lines,
             total=words.money(session["amount_total"], session["currency"]),
             asks_email=session["customer"] is None and session["customer_email"] is None,
@@ -230,6 +231,11 @@ def _plan(call: Call, session: Object, subscription: Object) -> dict[str, object
             for one in portal.choices(call, session, subscription)
         ],
     }
+
+
+def _name(line: Object) -> str:
+    metered = line["price"]["recurring"]["usage_type"] == "metered"
+    return f"{line['description']}: usage" if metered else str(line["description"])
 
 
 def _invoice(invoice: Object) -> dict[str, object]:

@@ -198,12 +198,13 @@ def configuration(folder: Path, callers: list[Caller], people: People) -> Path:
         "[[operations]]",
         'include-path-regex = "^/v1/admin/"',
         f'headers = {{ Authorization = "Bearer {operator.key}" }}',
-        "[[operations]]",
-        'include-path-regex = "^/auth/"',
-        f'headers = {{ Authorization = "Bearer {people.owner}" }}',
+        # Of two that name an operation the first says what is sent.
         "[[operations]]",
         f"include-path = {json.dumps(ENDS_SESSIONS)}",
         f'headers = {{ Authorization = "Bearer {people.member}" }}',
+        "[[operations]]",
+        'include-path-regex = "^/auth/"',
+        f'headers = {{ Authorization = "Bearer {people.owner}" }}',
         # Every check is made unless it is named here.
         "[[operations]]",
         f"include-path = {json.dumps(LIKE_AN_ID)}",

@@ -122,6 +122,7 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WORKER_CONCURRENCY", "4097"),
         ("WEBHOOK_ALLOWED_HOSTS", "http://hunter2"),
         ("WEBHOOK_ALLOWED_HOSTS", "localhost,hunter2:65536"),
+        ("PUBLIC_URL", "batches.example"),
         ("WEBHOOK_PORTS", "443,hunter2"),
         ("MAIL_FROM", "hunter2"),
         ("MAIL_FROM", "Hunter <hunter2@example.com>, eve@example.com"),
