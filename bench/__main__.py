@@ -23,6 +23,7 @@ from bench.csv_batch import csv_batch
 from bench.fairness import fairness
 from bench.figures import Figure, table
 from bench.jsonl_batch import jsonl_batch
+from bench.metering import rollup
 from bench.provider import provider
 from bench.rig import tell
 from bench.single import single
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "accept": accept,
     "upload": upload,
     "webhooks": webhooks,
+    "rollup": rollup,
 }
 
 

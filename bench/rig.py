@@ -147,7 +147,14 @@ def started(*, workers: int, deliverers: int = 0, **settings: str) -> Iterator[R
     """A stack in a temporary home, durable as one in use, with these settings; nothing of it is left at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="batchyard-bench-") as folder,
-        Stack(Path(folder) / "home", workers=workers, deliverers=deliverers, extra_env=settings, keep=False) as stack,
+        Stack(
+            Path(folder) / "home",
+            workers=workers,
+            deliverers=deliverers,
+            extra_env=settings,
+            with_stripe=False,
+            keep=False,
+        ) as stack,
         psycopg.connect(stack.env["DATABASE_URL"], autocommit=True, row_factory=dict_row) as database,
         httpx2.Client(base_url=stack.base_url, timeout=BATCH_SECONDS, trust_env=False) as client,
     ):

@@ -5,7 +5,7 @@ Exits 1 when a figure is not as asked. `--help` lists the sizes; the seed is pri
 
 import sys
 
-from chaos import checks
+from chaos import billed, checks
 from chaos.figures import table
 from chaos.rig import started
 from chaos.run import Overdue, Run, disturbed, tell, undisturbed
@@ -25,6 +25,7 @@ def main() -> None:
                 *checks.jobs(rig, sizes, run),
                 *checks.calls(rig, run),
                 *checks.sums(rig),
+                *billed.metered(rig),
                 *checks.doctor(rig),
             ]
     except Overdue as overdue:

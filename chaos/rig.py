@@ -1,4 +1,5 @@
-"""The stack that a run breaks, and what stands outside of it: the provider's counts and the operator's psql."""
+"""The stack that a run breaks, and what stands outside of it: the provider's counts, the stand-in for Stripe with what
+it was told, and the operator's psql."""
 
 import contextlib
 import hashlib
@@ -12,13 +13,16 @@ import httpx2
 import psutil
 import psycopg
 import redis
+from sqlalchemy import text
 
 from chaos.parts import PLANS
 from chaos.sizes import Sizes
 from common import accounts, keys
+from common.database import as_owner
 from local.process import Process
 from local.stack import Stack
 from tests.process_settings import process_settings
+from tests.stripe_process import KEY, StandIn, make_meter, running_standin
 
 LOOK_TIMEOUT_SECONDS = 5
 # The supervisor's pause after a death grows when deaths follow each other; here they are meant to.
@@ -26,14 +30,21 @@ RESTART_SECONDS = 1.0
 
 
 class Rig:
-    """Web, workers, PostgreSQL, Redis and the simulated provider, and a key for each of the customers."""
+    """Web, workers, PostgreSQL, Redis, the simulated provider and the stand-in for Stripe, and a key for each of the
+    customers, who are all metered. This process has the settings of the stack."""
 
-    def __init__(self, stack: Stack, provider: httpx2.Client) -> None:
+    def __init__(self, stack: Stack, provider: httpx2.Client, stripe: StandIn) -> None:
         self.stack = stack
         self.env = stack.env
+        self.stripe = stripe
         self._provider = provider
-        with process_settings(stack.env):
-            self.keys = [keys.create(accounts.create(f"chaos {plan}", plan).id, "chaos") for plan in PLANS]
+        account_ids = [accounts.create(f"chaos {plan}", plan).id for plan in PLANS]
+        self.keys = [keys.create(account_id, "chaos") for account_id in account_ids]
+        make_meter(stripe)
+        for account_id in account_ids:
+            customer = stripe.client().v1.customers.create({"metadata": {"account_id": str(account_id)}}).id
+            with as_owner() as connection:
+                connection.execute(_METERED, {"account_id": account_id, "customer": customer})
 
     def workers(self) -> list[Process]:
         return [process for name, process in self.stack.processes.items() if name.startswith("worker-")]
@@ -102,13 +113,19 @@ def started(sizes: Sizes) -> Iterator[Rig]:
     settings = {"WEB_PROCESSES": "2", "WORKER_CONCURRENCY": str(sizes.concurrency)}
     with (
         tempfile.TemporaryDirectory(prefix="batchyard-chaos-") as folder,
+        running_standin() as stripe,
         Stack(
             Path(folder) / "home",
             workers=sizes.workers,
-            extra_env=settings,
+            deliverers=1,
+            extra_env=settings | {"STRIPE_SECRET_KEY": KEY, "STRIPE_API_BASE": stripe.url},
             keep=False,
             longest_restart_seconds=RESTART_SECONDS,
         ) as stack,
         httpx2.Client(base_url=stack.env["PROVIDER_URL"].removesuffix("/v1"), timeout=30, trust_env=False) as provider,
+        process_settings(stack.env),
     ):
-        yield Rig(stack, provider)
+        yield Rig(stack, provider, stripe)
+
+
+_METERED = text("UPDATE accounts SET stripe_customer_id = :customer, metered_from = now() WHERE id = :account_id")

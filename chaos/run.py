@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from chaos.bookkeeper import Bookkeeper
 from chaos.customers import Accepted, Customers
 from chaos.disturbances import Disturbances, Exposed
 from chaos.outages import Outages
@@ -49,6 +50,7 @@ def undisturbed(rig: Rig, sizes: Sizes) -> Run:
 def disturbed(rig: Rig, sizes: Sizes) -> Run:
     latency = sizes.latency_ms / 1_000
     rig.set_provider(latency=latency, seed=sizes.seed, retry_after=RETRY_AFTER_SECONDS, faults=_faults(sizes))
+    rig.stripe.admin("PUT", "settings", faults=_stripe_faults(sizes))
     return _run(rig, sizes, Disturbances(rig, sizes))
 
 
@@ -64,6 +66,15 @@ def _faults(sizes: Sizes) -> list[dict[str, Any]]:
     ]
 
 
+def _stripe_faults(sizes: Sizes) -> list[dict[str, Any]]:
+    """Of half of the meter events that fail, nobody is told that Stripe took them."""
+    share = sizes.stripe_failing_percent / 100
+    parts = {"error": 4, "drop": 8, "rate_limit": 8, "error_after": 4, "drop_after": 4}
+    return [
+        {"fault": fault, "share": share / part, "path": "/v1/billing/meter_events"} for fault, part in parts.items()
+    ]
+
+
 def _run(rig: Rig, sizes: Sizes, disturbances: Disturbances | None) -> Run:
     answered = 0
 
@@ -74,6 +85,8 @@ def _run(rig: Rig, sizes: Sizes, disturbances: Disturbances | None) -> Run:
     outages = Outages(rig)
     began = told = time.monotonic()
     customers.start()
+    bookkeeper = Bookkeeper()
+    bookkeeper.start()
     try:
         while customers.busy or not _all_ended(rig):
             now = time.monotonic()
@@ -92,6 +105,7 @@ def _run(rig: Rig, sizes: Sizes, disturbances: Disturbances | None) -> Run:
         ended = time.monotonic()
     finally:
         customers.give_up()
+        bookkeeper.end()
     return Run(
         seconds=ended - began,
         outage_seconds=outages.seconds,

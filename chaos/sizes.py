@@ -17,12 +17,16 @@ class Sizes:
     latency_ms: int = 600  # of a call
     worker_kills: int = 50
     web_kills: int = 5
+    deliverer_kills: int = 10
     redis_flushes: int = 3
     redis_kills: int = 2
     postgres_crashes: int = 1
     postgres_restarts: int = 1
     failing_percent: float = 5.0  # calls that the provider fails
     refusing_percent: float = 1.0  # calls that it answers 429
+    stripe_failing_percent: float = (
+        20.0  # meter events that the stand-in for Stripe fails, half of them after taking them
+    )
     most_seconds: int = 1_800  # of one run
     baseline: int = 1  # 0: without the undisturbed run, and nothing is asked of the time
 

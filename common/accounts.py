@@ -164,7 +164,7 @@ _LIST = text(f"""
 """)
 _UPDATE = text(f"""
     UPDATE accounts SET name = :name, plan = :plan, overrides = CAST(:overrides AS jsonb), soft_cap = :soft_cap,
-        hard_cap = :hard_cap
+        hard_cap = :hard_cap, moving = moving OR plan <> :plan
     WHERE id = :id RETURNING {_COLUMNS}
 """)
 _SET_STATE = text(f"UPDATE accounts SET state = :state WHERE id = :id RETURNING {_COLUMNS}")

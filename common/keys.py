@@ -16,8 +16,9 @@ from common.grouped import Grouped
 from common.plans import Plan
 from common.quotas import Allowance
 
-SCOPES = ("jobs", "batches", "files", "webhooks", "usage", "keys", "admin")
-DEFAULT_SCOPES = SCOPES[:-1]
+SCOPES = ("jobs", "batches", "files", "webhooks", "usage", "keys", "billing", "admin")
+# A program seldom has to do with what its account pays.
+DEFAULT_SCOPES = SCOPES[:-2]
 MAX_LIFE = timedelta(days=3_650)
 MAX_OVERLAP = timedelta(days=7)
 DEFAULT_OVERLAP = timedelta(days=1)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from common.settings import settings
 
 LOG_IN = "/log-in"
+BILLING = "/account/billing"
 VERIFY_EMAIL = "/verify-email"
 RESET_PASSWORD = "/reset-password"
 CONFIRM_EMAIL = "/confirm-email"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 NANO_DOLLARS_PER_DOLLAR = 10**9
+NANO_DOLLARS_PER_CENT = 10**7
 # An exact amount; a bigint holds the nano-dollars of nine digits of dollars.
 DOLLARS = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 MILLION = 10**6

@@ -15,7 +15,8 @@ from common.json_text import is_storable
 # NIST SP 800-63B wants at least 8 and room for 64; more than the most would only make us work.
 MIN_CHARACTERS = 10
 MAX_CHARACTERS = 1_024
-# Each hash takes 64 MiB and some 50 ms of four processors: many at once would take a host's memory, and no less time.
+# Each hash takes 64 MiB and a tenth of a second of a processor or more: many at once would take a host's memory, and no
+# less time.
 HASHES_AT_ONCE = 2
 WAIT_SECONDS = 10.0
 

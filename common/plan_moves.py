@@ -11,7 +11,7 @@ BATCHES_PER_STEP = 5_000
 
 def move_open_batches(account_id: UUID, plan: str) -> None:
     """Moves the account's open batches to the plan's queue, in short steps. What a crash leaves behind is still served,
-    from the queue of the plan before. `queue.announce_work` tells the workers."""
+    from the queue of the plan before, until the sweep moves it. `queue.announce_work` tells the workers."""
     while _step(account_id, plan):
         pass
 
@@ -44,6 +44,7 @@ _MOVE = text(f"""
     FROM (SELECT id FROM batches WHERE {_OPEN} ORDER BY id LIMIT :limit FOR UPDATE) AS open WHERE b.id = open.id
 """)
 _ENTER = text("""
-    UPDATE accounts SET virtual_time = coalesce((SELECT virtual_time FROM plan_clocks WHERE plan = :plan), 0)
+    UPDATE accounts SET virtual_time = coalesce((SELECT virtual_time FROM plan_clocks WHERE plan = :plan), 0),
+        moving = false
     WHERE id = :account_id AND plan = :plan
 """)

@@ -18,6 +18,9 @@ OWN_FILE = Path(__file__).parent.parent / "plans.toml"
 # More than any model writes; so the documentation can say what no plan takes.
 MOST_OUTPUT_TOKENS = 10_000_000
 
+# What an account has that pays for nothing.
+FREE = "free"
+
 Count = Annotated[int, Field(ge=1, le=2**53)]
 
 
@@ -43,18 +46,27 @@ class Plan(BaseModel):
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     retention_days: Annotated[int, Field(ge=1, le=3_650)]
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+    price: Annotated[int, Field(ge=0, le=99_999_999)] = 0
+    included_tokens: Annotated[int, Field(ge=0, le=2**53)] = 0
+    overage_price: Annotated[int, Field(ge=0, le=10**9)] = 0
 
     def __hash__(self) -> int:
         # Plans are looked up by with every request: those of one name that differ are few.
         return hash(self.name)
 
     @property
+    def is_sold(self) -> bool:
+        return self.price > 0
+
+    @property
     def retention(self) -> timedelta:
         return timedelta(days=self.retention_days)
 
 
-# Whose weight counts is a matter between plans; everything else an account may have its own value of.
-OVERRIDABLE = frozenset(Plan.model_fields) - {"name", "weight"}
+# What it costs, which Stripe is told; and whose weight counts, which is a matter between plans.
+PRICES = frozenset({"price", "included_tokens", "overage_price"})
+# Everything else an account may have its own value of.
+OVERRIDABLE = frozenset(Plan.model_fields) - PRICES - {"name", "weight"}
 
 
 def read(path: Path) -> dict[str, Plan]:
@@ -72,6 +84,8 @@ def read(path: Path) -> dict[str, Plan]:
         except ValidationError as error:
             field, reason = _first_problem(error)
             raise ValueError(f"PLANS_FILE {path}: [{name}] {field}: {reason}") from None
+    if FREE not in found and any(plan.is_sold for plan in found.values()):
+        raise ValueError(f"PLANS_FILE {path}: where a plan has a price, there is [{FREE}] for who does not pay it")
     return found
 
 
@@ -83,6 +97,11 @@ def plans() -> dict[str, Plan]:
     except ValueError as error:
         print(f"setting {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def sold() -> dict[str, Plan]:
+    """Those that have a price, in the order of the file."""
+    return {name: plan for name, plan in plans().items() if plan.is_sold}
 
 
 def get(name: str) -> Plan:

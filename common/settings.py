@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common import mail_server
+from common import mail_addresses, mail_server
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[!-~]+")
 
 
 class Settings(BaseSettings):
@@ -43,6 +44,15 @@ class Settings(BaseSettings):
     webhook_allowed_hosts: str | None = None
     webhook_ports: str = "443,8443"
     delivery_concurrency: int = Field(default=256, ge=1, le=4096)
+
+    batchyard_env: Literal["development", "production"] = "development"
+    stripe_api_base: str | None = None
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    payment_grace_days: int = Field(default=7, ge=0, le=90)
+    meter_delay_seconds: int = Field(default=120, ge=0, le=1_800)
+    meter_events_per_second: float = Field(default=20, gt=0, le=1_000)
+    operator_email: str | None = None
 
     mail_from: str | None = None
     smtp_url: str | None = None
@@ -103,6 +113,13 @@ class Settings(BaseSettings):
             mail_server.read_sender(value)
         return value
 
+    @field_validator("operator_email")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not mail_addresses.is_address(value):
+            raise ValueError("must be an address such as operator@example.com")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
     def _is_mail_server(cls, value: str | None, others: ValidationInfo) -> str | None:
@@ -139,10 +156,35 @@ class Settings(BaseSettings):
                 raise ValueError("is set beside OIDC_JWKS_URL: tokens are checked with one of the two")
         return value
 
-    @field_validator("provider_url", "public_url")
+    @field_validator("provider_url", "public_url", "stripe_api_base")
     @classmethod
-    def _is_http(cls, value: str) -> str:
-        return _with_scheme(value, "http://", "https://").rstrip("/")
+    def _is_http(cls, value: str | None) -> str | None:
+        return _with_scheme(value, "http://", "https://").rstrip("/") if value is not None else None
+
+    @field_validator("stripe_secret_key")
+    @classmethod
+    def _is_of_its_environment(cls, value: SecretStr | None, read: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        found = _STRIPE_KEY.fullmatch(value.get_secret_value())
+        if found is None:
+            raise ValueError("must begin with sk_test_, sk_live_, rk_test_ or rk_live_")
+        # What these two are is known only where they hold themselves.
+        environment = read.data.get("batchyard_env")
+        if (found[1] == "live") != (environment == "production") and environment is not None:
+            raise ValueError(
+                f"is a {found[1]} key, and BATCHYARD_ENV is {environment}: money is real in both or in neither"
+            )
+        if found[1] == "live" and read.data.get("stripe_api_base") is not None:
+            raise ValueError("is a live key, which goes to Stripe alone: leave STRIPE_API_BASE out")
+        return value
+
+    @field_validator("stripe_webhook_secret")
+    @classmethod
+    def _is_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("whsec_"):
+            raise ValueError("must begin with whsec_")
+        return value
 
 
 def _require_issuer(others: ValidationInfo) -> None:

@@ -43,7 +43,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     home = Path(tempfile.mkdtemp(prefix="batchyard-demo-"))
     try:
-        with Stack(home / "home", deliverers=1, extra_env=os.environ, keep=False, tell=_say) as stack:
+        with Stack(
+            home / "home", deliverers=1, extra_env=os.environ, with_stripe=False, keep=False, tell=_say
+        ) as stack:
             _say(f"{rows} rows of {_shown(INPUT)} as prompts for {model}" + (" (simulated)" if simulated else ""))
             complete = _run(stack, _first_rows(rows), model)
     except (StackError, StopRequested) as error:

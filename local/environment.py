@@ -12,6 +12,7 @@ KEY_NAMES = ("API_KEY", "FREE_API_KEY", "TEAM_API_KEY", "ADMIN_API_KEY")
 WEB_ROLE = "batchyard_web"
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_KEY = "sim"
+STANDIN_KEY = "sk_test_standin"
 SIMULATED_PRICES = ROOT / "local" / "prices.toml"
 # What the caller may set. The port is the stack's own, and the provider's settings are chosen together.
 SETTINGS = {name.upper() for name in Settings.model_fields} - {"PORT", "PROVIDER_URL", "PROVIDER_API_KEY"}
@@ -23,6 +24,9 @@ def without_our_own(home: Home, given: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in given.items() if value and not any(secret in value for secret in ours)}
     if kept.get("PROVIDER_API_KEY") == SIMULATED_KEY:
         for name in ("PROVIDER_API_KEY", "PROVIDER_URL", "PRICES_FILE"):
+            kept.pop(name, None)
+    if kept.get("STRIPE_SECRET_KEY") == STANDIN_KEY:
+        for name in ("STRIPE_SECRET_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRET"):
             kept.pop(name, None)
     return kept
 
@@ -37,7 +41,14 @@ def wants_mailbox(given: Mapping[str, str]) -> bool:
     return "SMTP_URL" not in given
 
 
-def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def wants_stripe_standin(given: Mapping[str, str]) -> bool:
+    """Whether nothing given says where to sell."""
+    return "STRIPE_SECRET_KEY" not in given
+
+
+def build(
+    home: Home, port: int, services: Mapping[str, str], given: Mapping[str, str], *, with_stripe: bool = True
+) -> dict[str, str]:
     """The env file's content, in its order. `services` holds the DATABASE_URL and REDIS_URL of embedded services."""
     database_url = given.get("DATABASE_URL") or services["DATABASE_URL"]
     storage = home.path / "storage"
@@ -51,6 +62,7 @@ def build(home: Home, port: int, services: Mapping[str, str], given: Mapping[str
         "REDIS_URL": given.get("REDIS_URL") or services["REDIS_URL"],
         **_provider(home, given),
         **(mailbox.settings(home) if wants_mailbox(given) else {}),
+        **(_stripe(home) if with_stripe and wants_stripe_standin(given) else {}),
         "WEB_PID": "",
         "WORKER_PIDS": "",
         "DELIVERER_PIDS": "",
@@ -77,6 +89,17 @@ def _provider(home: Home, given: Mapping[str, str]) -> dict[str, str]:
         "PROVIDER_URL": given.get("PROVIDER_URL") or given.get("OPENAI_BASE_URL") or OPENAI_URL,
         # A model service on one's own machine often has no key, and the client will not do without.
         "PROVIDER_API_KEY": given.get("PROVIDER_API_KEY") or given.get("OPENAI_API_KEY") or "none",
+    }
+
+
+def _stripe(home: Home) -> dict[str, str]:
+    """STRIPE_URL is for people and tests: where its pages and its own addresses are."""
+    url = f"http://127.0.0.1:{home.port('stripe')}"
+    return {
+        "STRIPE_URL": url,
+        "STRIPE_SECRET_KEY": STANDIN_KEY,
+        "STRIPE_API_BASE": url,
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{home.secret('stripe_events')}",
     }
 
 

@@ -1,15 +1,18 @@
-"""Gives a fresh stack one account on each plan and an operator's, each with an API key.
+"""Gives a fresh stack one account on each plan and an operator's, each with an API key, and the stand-in for Stripe
+what is sold.
 
 Run as `python -m local.seed` with the stack's settings. Reads the keys of an earlier start from stdin as JSON, keeps
 those that are still accepted, and prints all of them as JSON.
 """
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 
-from common import accounts, keys
+from common import accounts, billing_setup, keys
 from common.errors import AuthenticationFailed, PermissionDenied
+from local.environment import STANDIN_KEY
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ SEEDS = (
 
 def main() -> None:
     known = json.load(sys.stdin)
+    # Only at a stand-in that the stack has started: what a person has at Stripe is theirs to set up.
+    if os.environ.get("STRIPE_SECRET_KEY") == STANDIN_KEY:
+        for _ in billing_setup.run():
+            pass
     json.dump({seed.variable: _key_of(seed, known.get(seed.variable)) for seed in SEEDS}, sys.stdout)
 
 

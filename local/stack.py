@@ -34,8 +34,9 @@ class Stack:
     """A running Batchyard in a home folder; use it in a `with` statement, or call start and stop.
 
     `extra_env` holds settings that win over what the stack would choose. DATABASE_URL, REDIS_URL, PROVIDER_URL,
-    PROVIDER_API_KEY, OPENAI_API_KEY and SMTP_URL there name services that exist already, and nothing is started in
-    their place; the variables of our own process are not asked, so that a test never touches a real service.
+    PROVIDER_API_KEY, OPENAI_API_KEY, SMTP_URL and STRIPE_SECRET_KEY there name services that exist already, and nothing
+    is started in their place; the variables of our own process are not asked, so that a test never touches a real one.
+    Without `with_stripe` nothing is sold, unless a key is given.
     `port` None or 0 takes a free one. `durable=False` trades safety on a machine's crash for speed, for tests,
     and `keep=False` removes the home when the stack stops. `longest_restart_seconds` is how long tend()
     leaves a process down at most that keeps dying, for tests that kill one again and again.
@@ -52,6 +53,7 @@ class Stack:
         extra_env: Mapping[str, str] | None = None,
         with_web: bool = True,
         with_processes: bool = True,
+        with_stripe: bool = True,
         durable: bool = True,
         keep: bool = True,
         longest_restart_seconds: float = LONGEST_DELAY_SECONDS,
@@ -66,6 +68,7 @@ class Stack:
         self._deliverers = deliverers if with_processes else 0
         self._with_web = with_web and with_processes
         self._with_processes = with_processes
+        self._with_stripe = with_stripe and with_processes
         self._given = environment.without_our_own(self.home, extra_env or {})
         self._durable = durable
         self._keep = keep
@@ -97,6 +100,7 @@ class Stack:
             if self._with_processes:
                 self._start_provider()
                 self._start_mailbox()
+                self._start_stripe()
                 self.migrate()
                 self._start_web()
                 for _ in range(self._workers):
@@ -189,7 +193,7 @@ class Stack:
         for service in services:
             service.wait_ready()
         urls = {service.variable: service.url for service in services}
-        self.env = environment.build(self.home, self.port, urls, self._given)
+        self.env = environment.build(self.home, self.port, urls, self._given, with_stripe=self._with_stripe)
 
     def _start_provider(self) -> None:
         if not environment.wants_simulated_provider(self._given):
@@ -211,6 +215,16 @@ class Stack:
             mailbox.start()
             self._mailbox = mailbox
 
+    def _start_stripe(self) -> None:
+        """Not waited for: nobody asks it before the stack is ready."""
+        if "STRIPE_URL" not in self.env:
+            return
+        self._tell("starting the stand-in for Stripe")
+        command = [sys.executable, "-m", "local.stripe", "--port", str(urlsplit(self.env["STRIPE_URL"]).port)]
+        command += ["--data", str(self.home.path / "stripe.sqlite")]
+        command += ["--webhook-url", f"{self.env['PUBLIC_URL']}/stripe/webhook"]
+        self._launch(self._process("stripe", command))
+
     def _start_web(self) -> None:
         if self._with_web:
             self._tell("starting web and workers")
@@ -219,12 +233,22 @@ class Stack:
             self._launch(self._process("web", command))
 
     def _wait_ready(self) -> None:
-        wait_until(lambda: not self._with_web or self._answers_ready() or self._dead() is not None, READY_SECONDS)
+        wait_until(
+            lambda: (self._sells() and (not self._with_web or self._answers_ready())) or self._dead() is not None,
+            READY_SECONDS,
+        )
         dead = self._dead()
         if dead is not None:
             raise StackError(f"{dead.name} did not start: {dead.report()}")
         if self._with_web and not self._answers_ready():
             raise StackError(f"{self.base_url}/readyz was not ready in {READY_SECONDS} s; see {self.home.logs}")
+        if not self._sells():
+            raise StackError(f"the stand-in for Stripe did not answer in {READY_SECONDS} s; see {self.home.logs}")
+
+    def _sells(self) -> bool:
+        """Whether the stand-in for Stripe listens, or none was to be started."""
+        port = urlsplit(self.env.get("STRIPE_URL", "")).port
+        return port is None or not is_free(port)
 
     def _answers_ready(self) -> bool:
         # Not urllib: a proxy named in our environment has no business here.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from common import database, key_uses, queue
+from common import database, key_uses, queue, stripe_api
 from common.settings import Settings
 
 
@@ -33,6 +33,8 @@ def _forget() -> None:
             engine().dispose()
     if queue.redis.cache_info().currsize:
         queue.redis().close()
+    if stripe_api._connections.cache_info().currsize:
+        stripe_api._connections().close()  # type: ignore[no-untyped-call]  # the package types all but this
     # Every cache of common/, found rather than listed: one that is added later must not keep an old setting.
     for name, module in list(sys.modules.items()):
         if name.startswith("common."):

@@ -9,6 +9,7 @@ from uuid import UUID
 from common import ids
 from common.keys import Caller, Key
 from common.limits import Taken
+from common.plans import OVERRIDABLE
 from common.usage import Bucket, Group, Page, Receipts, Sums, Totals
 from common.windows import DAY, MINUTE, Left
 from web import account_schemas, render
@@ -115,7 +116,7 @@ def limits(caller: Caller, found: Taken, requests: Sequence[Left]) -> account_sc
             "resets_at": resets_at,
         },
         # All of the plan's, with the account's own in their place: also those that nothing is taken of.
-        "limits": plan.model_dump(mode="json", exclude={"name", "weight"}),
+        "limits": plan.model_dump(mode="json", include=set(OVERRIDABLE)),
     }
 
 

@@ -24,8 +24,11 @@ from web import (
     auth_sessions,
     auth_sign_up,
     batches,
+    billing,
     cli,
+    cli_billing,
     cli_doctor,
+    cli_metering,
     cli_people,
     cli_platform,
     cli_webhooks,
@@ -37,8 +40,10 @@ from web import (
     jobs,
     limits,
     models,
+    pages,
     rate_limits,
     request_body,
+    stripe_webhook,
     usage,
     webhook_deliveries,
     webhook_endpoints,
@@ -90,18 +95,28 @@ def create_app() -> Flask:
     errors.register(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
-    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
-    for resource in people:
-        app.register_blueprint(resource.blueprint)
+    app.register_blueprint(stripe_webhook.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
-    resources = (jobs, batches, files, models, api_keys, usage, limits, *webhooks)
+    resources = (jobs, batches, files, models, api_keys, usage, billing, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]
     for blueprint in (*customers, *admin.blueprints):
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
+    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
+    for resource in people:
+        app.register_blueprint(resource.blueprint)
+    pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
-    for group in (cli.accounts_group, cli.keys_group, cli_people.people_group, cli_webhooks.webhooks_group, *operators):
+    cli_metering.add_to(cli_billing.billing_group)
+    for group in (
+        cli.accounts_group,
+        cli.keys_group,
+        cli_people.people_group,
+        cli_billing.billing_group,
+        cli_webhooks.webhooks_group,
+        *operators,
+    ):
         app.cli.add_command(group)
     for command in (cli_doctor.doctor, cli_workers.workers_group, cli_workers.requeue_batch):
         app.cli.add_command(command)

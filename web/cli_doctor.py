@@ -8,7 +8,16 @@ from flask.cli import with_appcontext
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import event_invariants, ids, invariants, mail_invariants, people_invariants, work_invariants
+from common import (
+    billing_invariants,
+    event_invariants,
+    ids,
+    invariants,
+    mail_invariants,
+    metering_invariants,
+    people_invariants,
+    work_invariants,
+)
 from common.invariants import Finding
 
 EXIT_STATUS_FOUND = 1
@@ -21,6 +30,9 @@ WHOLE: tuple[Callable[[Connection], list[Finding]], ...] = (
     work_invariants.pending_work,
     mail_invariants.mails,
     people_invariants.owners,
+    billing_invariants.billing,
+    metering_invariants.outbox,
+    metering_invariants.receipts,
 )
 
 
@@ -51,7 +63,7 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
         raise SystemExit(EXIT_STATUS_COULD_NOT_LOOK) from None
     checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims, events"
     checked += ", files" if files else ""
-    checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks, ingests, mails and owners"
+    checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills, meters"
     click.echo(f"checked {checked}: {found or 'nothing'} off")
     if found:
         raise SystemExit(EXIT_STATUS_FOUND)

@@ -84,8 +84,17 @@ def _read_on(connection: socket, sent: Sent) -> None:
         connection.settimeout(None)
 
 
+def status_of(error: errors.BatchyardError) -> int:
+    """The status that an error is answered with."""
+    return _answer_to(error)[0]
+
+
+def _answer_to(error: errors.BatchyardError) -> tuple[int, str]:
+    return next(answer for cls, answer in STATUS.items() if isinstance(error, cls))
+
+
 def _refused(error: errors.BatchyardError) -> tuple[Response, int]:
-    status, kind = next(answer for cls, answer in STATUS.items() if isinstance(error, cls))
+    status, kind = _answer_to(error)
     response = _body(error.message, kind, error.param, error.code)
     if status in (403, 409, 422, 429):
         # Some clients retry these by themselves, and no scope, state or used-up quota changes by asking again.

@@ -292,9 +292,9 @@ def _first_problem(error: ValidationError) -> InvalidRequest:
     return InvalidRequest(message, param=param, code=problem["type"])
 
 
-def body() -> bytes:
-    """The request's body, which is held in memory. Raises TooLarge over MAX_BODY_BYTES."""
-    limit = settings().max_body_bytes
+def body(limit: int | None = None) -> bytes:
+    """The request's body, which is held in memory. Raises TooLarge over the limit, which is MAX_BODY_BYTES."""
+    limit = settings().max_body_bytes if limit is None else limit
     # A body in chunks does not tell its length, and werkzeug cuts it at its own limit without a word.
     request.max_content_length = limit + 1
     if (request.content_length or 0) > limit or len(content := request.get_data()) > limit:

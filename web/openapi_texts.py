@@ -23,6 +23,7 @@ TAGS = {
     "models": "What may be asked for.",
     "api_keys": "The keys of the account.",
     "usage": "What was used, and what it cost.",
+    "billing": "The plan and what is paid for it.",
     "limits": "What applies, and what is left of it.",
     "webhook_endpoints": "Where the account is told of its events, and of which.",
     "webhook_event_types": "What there is to be told of.",

@@ -1,6 +1,7 @@
 """The cookie of a page's session: what a browser keeps, and no script and no other site gets to see."""
 
-from flask import Response, request
+from flask import request
+from werkzeug.wrappers import Response
 
 from common.sessions import LIFE, NewSession
 from common.settings import settings

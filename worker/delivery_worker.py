@@ -18,6 +18,7 @@ from common.settings import settings
 from worker import delivery_tasks
 from worker.deliverer import Deliverer
 from worker.mailer import Mailer
+from worker.metering import Metering
 from worker.repeating import repeat
 from worker.ticket_worker import TicketWorker
 
@@ -48,7 +49,7 @@ class DeliveryWorker(TicketWorker):
 
 
 class DeliveryProcess:
-    """The deliverer and the mailer of this process, known to operators under its name as any worker is."""
+    """The deliverer, the mailer and the metering of this process, known to operators under its name as workers are."""
 
     def __init__(self, name: str, on_drain: Callable[[], None]) -> None:
         self._name = name
@@ -56,6 +57,7 @@ class DeliveryProcess:
         self._ended = threading.Event()
         self.deliverer = Deliverer(settings().delivery_concurrency)
         self._mailer = Mailer()
+        self._metering = Metering()
         repeat(self._beat, 0.0, workers.BEAT_SECONDS, self._ended)
 
     def _beat(self) -> None:
@@ -63,10 +65,11 @@ class DeliveryProcess:
             self._on_drain()
 
     def drain(self) -> None:
-        with ThreadPoolExecutor(max_workers=1) as beside:
-            drained = beside.submit(self._mailer.drain)
+        with ThreadPoolExecutor(max_workers=2) as beside:
+            drained = [beside.submit(other.drain) for other in (self._mailer, self._metering)]
             self.deliverer.drain()
-            drained.result()
+            for other in drained:
+                other.result()
         self._ended.set()
         workers.leave(self._name)
 

@@ -8,7 +8,7 @@ from common import pauses, queue
 from common.batch_input import INGEST_LOCK
 from common.database import owner_engine
 from common.plans import plans
-from worker import batch_progress, expiry, leases
+from worker import batch_progress, billed_plans, expiry, leases
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ def run(trust_leases: bool = True) -> None:
         if connection.execute(_TRY_LOCK, {"lock": SWEEP_LOCK}).scalar_one():
             if trust_leases:
                 return_expired_leases()
+            billed_plans.settle()
             settle_suspensions(connection)
             settle_spend_caps(connection)
             add_missing_tickets(connection)

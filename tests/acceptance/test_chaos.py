@@ -12,6 +12,7 @@ SMALL = {
     "--latency-ms": 300,
     "--worker-kills": 3,
     "--web-kills": 2,
+    "--deliverer-kills": 2,
     "--redis-flushes": 1,
     "--redis-kills": 1,
     "--most-seconds": 120,

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from common.database import web_engine
-from common.plans import OWN_FILE, read
+from common.plans import OWN_FILE, PRICES, read
 from tests import work
 from tests.web_client import WebClient
 from worker import leases
@@ -41,7 +41,7 @@ def test_an_account_that_did_nothing_has_all_of_its_plan_left(web: WebClient) ->
 def test_every_limit_that_applies_is_told_and_an_accounts_own_come_first(
     web: WebClient, database: psycopg.Connection
 ) -> None:
-    plan = read(OWN_FILE)["pro"].model_dump(mode="json", exclude={"name", "weight"})
+    plan = read(OWN_FILE)["pro"].model_dump(mode="json", exclude={"name", "weight"} | PRICES)
     assert shown(web)["limits"] == plan
     database.execute(
         """UPDATE accounts SET overrides = '{"max_rows": 7, "models": ["sim"], "requests_per_day": 777777}'"""

@@ -43,8 +43,18 @@ ROWS: dict[str, LiteralString] = {
     " SELECT id, 1, account_id, now(), 1 FROM deliveries WHERE account_id = {account}",
     "audit_log": "INSERT INTO audit_log (id, account_id, actor, action)"
     " VALUES (gen_random_uuid(), {account}, 'command line', 'test')",
-    "meter_outbox": "INSERT INTO meter_outbox (identifier, account_id, meter, hour, tokens)"
-    " VALUES ({account}::text, {account}, 'tokens', now(), 1)",
+    "stripe_customers": "INSERT INTO stripe_customers (id, account_id) VALUES ('cus_' || {account}, {account})",
+    "stripe_subscriptions": "INSERT INTO stripe_subscriptions"
+    " (id, customer, account_id, status, started_at, ended, told_at, rank, told_by)"
+    " VALUES ('sub_' || {account}, 'cus_' || {account}, {account}, 'active', now(), false, now(), 0, 'evt_1')",
+    "stripe_invoices": "INSERT INTO stripe_invoices"
+    " (id, customer, account_id, status, amount_due, created_at, ended, told_at, rank, told_by)"
+    " VALUES ('in_' || {account}, 'cus_' || {account}, {account}, 'paid', 1, now(), true, now(), 0, 'evt_1')",
+    "stripe_boundaries": "INSERT INTO stripe_boundaries (customer, at, account_id)"
+    " VALUES ('cus_' || {account}, now(), {account})",
+    "meter_outbox": "INSERT INTO meter_outbox"
+    " (identifier, account_id, customer, meter, hour, portion, used_at, tokens)"
+    " VALUES ({account}::text, {account}, 'cus_1', 'tokens', '2026-01-01T00:00Z', 1, '2026-01-01T00:59Z', 1)",
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from local.stack import Stack
 from tests.conftest import MAX_UPLOAD_BYTES, NewCustomer
+from tests.node_packages import MissingError
 from tests.sdk import node_program
 
 TESTS = sorted(node_program.SCRIPTS.glob("*.test.mjs"))
@@ -17,7 +18,7 @@ def node_client() -> None:
     """The client is installed, or everything that needs it fails and says what is missing."""
     try:
         node_program.install_client()
-    except node_program.MissingError as missing:
+    except MissingError as missing:
         raise pytest.fail.Exception(str(missing), pytrace=False) from None
 
 

@@ -151,6 +151,13 @@ def test_what_the_env_file_put_into_the_shell_is_not_taken_for_services_of_the_c
     }
 
 
+def test_the_standin_of_an_earlier_start_is_not_taken_for_an_account_at_stripe(running: Stack) -> None:
+    earlier = {"STRIPE_SECRET_KEY": environment.STANDIN_KEY, "STRIPE_API_BASE": "http://127.0.0.1:1"}
+    assert environment.without_our_own(running.home, earlier) == {}
+    theirs = {"STRIPE_SECRET_KEY": "sk_test_of_a_person", "STRIPE_WEBHOOK_SECRET": "whsec_of_a_person"}
+    assert environment.without_our_own(running.home, theirs) == theirs
+
+
 def test_data_secrets_and_ports_outlive_a_stop(home: Path) -> None:
     with Stack.services_only(home, keep=True) as stack:
         first = stack.env

@@ -7,7 +7,7 @@ import pytest
 
 from common import json_text
 from common.errors import InvalidRequest
-from common.plans import OVERRIDABLE, OWN_FILE, Plan, read, with_overrides
+from common.plans import OVERRIDABLE, OWN_FILE, PRICES, Plan, read, with_overrides
 from tests.process_settings import process_settings
 from tests.unit.test_settings import GOOD as GOOD_SETTINGS
 
@@ -45,7 +45,8 @@ def test_a_plans_largest_batch_fits_where_no_request_sets_a_bound(plan: Plan) ->
         ("weight = 3\n", 'weight = "3"\n', "[pro] weight"),
         ("weight = 3\n", "weight = 3\ncolour = 1\n", "[pro] colour"),
         ("[team]\n", '[team]\nname = "x"\n[pro2]\n', "[team] weight"),
-        ('models = ["*"]\n\n[pro]', "models = [1]\n\n[pro]", "[free] models.0"),
+        ('models = ["*"]\n', "models = [1]\n", "[free] models.0"),
+        ("price = 2_900\n", 'price = "29.00"\n', "[pro] price"),
         ("[pro]", "[Pro!]", "plans.toml"),
         ('["*"]', '["*"', "plans.toml"),
     ],
@@ -60,6 +61,11 @@ def test_a_bad_value_is_named_with_its_plan(was: str, now: str, named: str, tmp_
 def test_a_file_without_plans_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no plan"):
         read_text("", tmp_path)
+
+
+def test_a_file_that_sells_a_plan_has_one_for_who_does_not_pay(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is \[free\]"):
+        read_text(GOOD.replace("[free]", "[basic]", 1), tmp_path)
 
 
 def test_an_account_has_its_own_values_and_the_rest_of_its_plan() -> None:
@@ -77,4 +83,9 @@ def test_a_value_that_no_account_may_have_is_named(overrides: dict[str, object])
 
 
 def test_every_limit_but_the_weight_may_be_an_accounts_own() -> None:
-    assert set(Plan.model_fields) - OVERRIDABLE == {"name", "weight"}
+    assert set(Plan.model_fields) - OVERRIDABLE == {"name", "weight"} | PRICES
+
+
+def test_a_file_from_before_there_were_prices_sells_nothing(tmp_path: Path) -> None:
+    older = "".join(line for line in GOOD.splitlines(keepends=True) if line.split(" ")[0] not in PRICES)
+    assert not any(plan.is_sold for plan in read_text(older, tmp_path).values())

@@ -106,6 +106,10 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WEB_DATABASE_URL", f"postgresql://owner:{SECRET}@localhost:99999/x"),
         ("REDIS_URL", f"http://:{SECRET}@localhost"),
         ("REDIS_URL", f"redis://:{SECRET}@localhost:six/0"),
+        ("STRIPE_SECRET_KEY", SECRET),
+        ("STRIPE_WEBHOOK_SECRET", SECRET),
+        ("STRIPE_API_BASE", f"ftp://{SECRET}"),
+        ("BATCHYARD_ENV", "staging"),
         ("STORAGE_URL", "/var/files"),
         ("STORAGE_URL", "file://relative"),
         ("SECRET_KEY", SECRET),
@@ -118,6 +122,7 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("WORKER_CONCURRENCY", "4097"),
         ("WEBHOOK_ALLOWED_HOSTS", "http://hunter2"),
         ("WEBHOOK_ALLOWED_HOSTS", "localhost,hunter2:65536"),
+        ("PUBLIC_URL", "batches.example"),
         ("WEBHOOK_PORTS", "443,hunter2"),
         ("MAIL_FROM", "hunter2"),
         ("MAIL_FROM", "Hunter <hunter2@example.com>, eve@example.com"),
@@ -152,6 +157,34 @@ def test_a_malformed_setting_is_named_without_its_value(
     assert told.startswith(f"setting {name}: ")
     assert told.count("\n") == 1
     assert SECRET not in told
+
+
+@pytest.mark.parametrize(("environment", "key"), [("development", "sk_live_"), ("production", "rk_test_")])
+def test_a_key_of_stripe_is_refused_in_the_other_environment_and_both_are_named(
+    environment: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process_settings(GOOD | {"BATCHYARD_ENV": environment, "STRIPE_SECRET_KEY": key + SECRET}):
+        with pytest.raises(SystemExit) as stopped:
+            settings()
+        assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("setting STRIPE_SECRET_KEY: ")
+    assert f"BATCHYARD_ENV is {environment}" in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize(("environment", "key"), [("development", "sk_test_"), ("production", "sk_live_")])
+def test_a_key_of_stripe_is_taken_in_its_own_environment(environment: str, key: str) -> None:
+    with process_settings(GOOD | {"BATCHYARD_ENV": environment, "STRIPE_SECRET_KEY": key + SECRET}):
+        assert settings().stripe_secret_key is not None
+        assert key + SECRET not in repr(settings())
+
+
+def test_a_live_key_is_sent_to_stripe_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    live = {"BATCHYARD_ENV": "production", "STRIPE_SECRET_KEY": "sk_live_" + SECRET}
+    with process_settings(GOOD | live | {"STRIPE_API_BASE": "http://127.0.0.1:9"}), pytest.raises(SystemExit):
+        settings()
+    assert "STRIPE_API_BASE" in capsys.readouterr().err
 
 
 OIDC = {"OIDC_AUDIENCE": "batchyard", "OIDC_ISSUER": "https://id.example.com"}

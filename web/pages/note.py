@@ -1,0 +1,58 @@
+"""What one page tells the next: that something was done, and a new API key, which is shown once.
+
+It travels in a cookie, sealed, and goes when it is shown. Who makes a key and never sees the next page has a key that
+nobody knows: it stands in the list and can be revoked.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from cryptography.fernet import InvalidToken
+from flask import g
+from werkzeug.wrappers import Response
+
+from common import json_text, sealing
+from web.pages import cookies
+
+COOKIE = "batchyard_note"
+PURPOSE = "pages:note"
+LIFE = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`key` is an API key, `name` its name."""
+
+    text: str | None = None
+    key: str | None = None
+    name: str | None = None
+
+
+def leave(answer: Response, note: Note) -> Response:
+    """Has the page that this answer leads to show it."""
+    sealed = sealing.cipher(PURPOSE).encrypt(json_text.dumps(asdict(note)))
+    cookies.put(answer, COOKIE, sealed.decode(), LIFE)
+    return answer
+
+
+def take() -> Note:
+    """What the page before left, or nothing. Once a page has it, the cookie goes with its answer."""
+    sealed = cookies.get(COOKIE)
+    if sealed is None:
+        return Note()
+    g.note_taken = True
+    try:
+        return Note(**json_text.loads(sealing.cipher(PURPOSE).decrypt(sealed, int(LIFE.total_seconds()))))
+    except InvalidToken:
+        return Note()
+
+
+def drop(answer: Response) -> None:
+    """Takes away what nobody has seen yet."""
+    cookies.remove(answer, COOKIE)
+
+
+def clear(answer: Response) -> None:
+    """Takes the cookie away where its note was taken."""
+    if g.get("note_taken"):
+        cookies.remove(answer, COOKIE)
