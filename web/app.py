@@ -96,9 +96,6 @@ def create_app() -> Flask:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(stripe_webhook.blueprint)
-    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
-    for resource in people:
-        app.register_blueprint(resource.blueprint)
     webhooks = (webhook_endpoints, webhook_event_types, webhook_deliveries, webhook_secret)
     resources = (jobs, batches, files, models, api_keys, usage, billing, limits, *webhooks)
     customers = [resource.blueprint for resource in resources]
@@ -106,6 +103,9 @@ def create_app() -> Flask:
         app.register_blueprint(blueprint, url_prefix=f"/v1{blueprint.url_prefix}")
         # Some clients of the Batch API leave the version out.
         app.register_blueprint(blueprint, name=f"unversioned-{blueprint.name}")
+    people = (auth_sign_up, auth_sessions, auth_passwords, auth_email, auth_accounts, auth_members, auth_invitations)
+    for resource in people:
+        app.register_blueprint(resource.blueprint)
     pages.init_app(app)
     operators = (cli_platform.platform_group, cli_platform.queues_group, cli_platform.audit_group)
     cli_metering.add_to(cli_billing.billing_group)

@@ -4,6 +4,7 @@ and the types that mypy holds what is answered to."""
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -38,7 +39,8 @@ View = Callable[..., Any]
 
 def document(app: Flask) -> Json:
     """The document of every address that has a version, and of those that need none."""
-    views = [(rule, app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules() if _is_shown(app, rule)]
+    rules = sorted(filter(partial(_is_shown, app), app.url_map.iter_rules()), key=_place)
+    views = [(rule, app.view_functions[rule.endpoint]) for rule in rules]
     found = Shapes({shape for _, view in views for shape in operation_of(view).shapes} | {schemas.Error})
     paths: dict[str, Json] = {}
     for rule, view in views:
@@ -69,6 +71,15 @@ def _is_shown(app: Flask, rule: Rule) -> bool:
     return "documented" in vars(app.view_functions[rule.endpoint]) and not rule.endpoint.startswith("unversioned-")
 
 
+def _place(rule: Rule) -> int:
+    """Where it stands: the document is in the order of its tags, what jobs need before what people and operators do."""
+    return [*TAGS].index(_tag(rule))
+
+
+def _tag(rule: Rule) -> str:
+    return rule.endpoint.partition(".")[0]
+
+
 def _path(rule: Rule) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
 
@@ -90,7 +101,7 @@ def _operation(rule: Rule, method: str, view: View, found: "Shapes") -> Json:
     headers = (*(RATE_HEADERS if access is not None else ()), *(("Idempotency-Replayed",) if repeatable else ()))
     shown = {
         "operationId": re.sub(r"\W", "_", rule.endpoint),
-        "tags": [rule.endpoint.partition(".")[0]],
+        "tags": [_tag(rule)],
         "summary": said.summary,
         "description": inspect.getdoc(view),
         "security": _security(access),
