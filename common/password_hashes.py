@@ -18,10 +18,13 @@ MAX_CHARACTERS = 1_024
 # Each hash takes 64 MiB and a tenth of a second of a processor or more: many at once would take a host's memory, and no
 # less time.
 HASHES_AT_ONCE = 2
+# So many may wait for that, so that whoever has many passwords checked leaves threads to the other requests.
+MAX_WAITING = 8
 WAIT_SECONDS = 10.0
 
 _hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 _room = BoundedSemaphore(HASHES_AT_ONCE)
+_line = BoundedSemaphore(MAX_WAITING)
 
 
 def check(password: str, param: str = "password") -> None:
@@ -55,14 +58,23 @@ def matches(password: str, kept: str | None) -> bool:
 
 
 class _Turn:
-    """Room for one hash."""
+    """Room for one hash. Raises Unavailable where too many wait for it, or for too long."""
 
     def __enter__(self) -> None:
-        if not _room.acquire(timeout=WAIT_SECONDS):
-            raise Unavailable("Too many passwords are being checked: send the request again.", code="busy")
+        if not _line.acquire(blocking=False):
+            raise _busy()
+        try:
+            if not _room.acquire(timeout=WAIT_SECONDS):
+                raise _busy()
+        finally:
+            _line.release()
 
     def __exit__(self, *_: object) -> None:
         _room.release()
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Too many passwords are being checked: send the request again.", code="busy")
 
 
 @lru_cache(maxsize=1)

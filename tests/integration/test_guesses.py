@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from common import even_time, guesses, password_hashes, password_reset, queue, sessions
 from common.errors import AuthenticationFailed, InvalidRequest, RateLimited, Unavailable
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
+from tests.waiting import wait_for
 from tests.web_client import WebClient, refused
 
 EMAIL = "ada@example.org"
@@ -122,6 +124,13 @@ def test_only_so_many_passwords_are_hashed_at_once_and_the_others_wait(
     try:
         with pytest.raises(Unavailable):
             password_hashes.make(PASSWORD)
+        monkeypatch.setattr(password_hashes, "WAIT_SECONDS", 60)
+        with ThreadPoolExecutor(password_hashes.MAX_WAITING + 4) as threads:
+            asked = [threads.submit(password_hashes.make, PASSWORD) for _ in range(password_hashes.MAX_WAITING + 4)]
+            wait_for(lambda: [ask for ask in asked if ask.done()], lambda refused: len(refused) == 4)
+            turns.pop().__exit__()
+            errors = [ask.exception() for ask in asked]
+        assert [type(error) for error in errors if error is not None] == [Unavailable] * 4
     finally:
         for turn in turns:
             turn.__exit__()
