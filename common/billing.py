@@ -4,18 +4,17 @@ No transaction is open while Stripe is asked. What is made there is made under a
 account has had made: whoever dies or races before the answer is kept makes the same thing again, and no second one.
 """
 
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection
 
 from common import (
     audit,
+    billed_accounts,
     billed_plans,
-    ids,
-    json_text,
+    checkouts,
     links,
     plans,
     stripe_api,
@@ -25,20 +24,14 @@ from common import (
 )
 from common import stripe_registers as registers
 from common.audit import Actor
-from common.database import as_account
+from common.database import as_account, as_owner
 from common.entitlement import NOT_BEGUN, Standing, Subscription
-from common.errors import Conflict, InvalidRequest, NotFound
+from common.errors import Conflict, InvalidRequest
 from common.plans import Plan
 from common.stripe_prices import Prices
 
 if TYPE_CHECKING:
-    from common.stripe_api import (
-        Price,
-        SessionCreateParams,
-        SessionCreateParamsLineItem,
-        StripeClient,
-        SubscriptionUpdateParamsItem,
-    )
+    from common.stripe_api import Price, SubscriptionUpdateParamsItem
     from common.stripe_api import Subscription as StripeSubscription
 
 
@@ -55,7 +48,7 @@ class Status:
 def status(account_id: UUID) -> Status:
     """Raises NotFound."""
     with as_account(account_id) as connection:
-        account = _account(connection, account_id)
+        account = billed_accounts.get(connection, account_id)
         return Status(stripe_api.is_on(), account.plan, billed_plans.stand(connection, account_id, account.now))
 
 
@@ -65,16 +58,18 @@ def checkout(actor: Actor, account_id: UUID, plan: str) -> str:
     is not sold, Conflict for an account that has a subscription, and what stripe_api raises."""
     wanted = _sold(plan)
     with actor.transaction() as connection:
-        account = _account(connection, account_id)
+        account = billed_accounts.get(connection, account_id)
         if _live(connection, account_id) is not None:
             raise Conflict(
                 "This account has a subscription: change the plan of that.", param="plan", code="already_subscribed"
             )
-    if account.checkout_session is not None and (url := _still_open(account.checkout_session, plan)) is not None:
-        return url
-    customer = _customer(actor, account)
-    session, url = _open_checkout(account, customer, wanted)
-    _keep_checkout(actor, account, session, plan)
+    if account.checkout_session is not None:
+        url = checkouts.still_open(account.checkout_session, plan)
+        if url is not None:
+            return url
+    customer = billed_accounts.customer(actor, account)
+    session, url = checkouts.open_one(account, customer, wanted)
+    checkouts.keep(actor, account, session, plan)
     return url
 
 
@@ -86,100 +81,11 @@ def _sold(plan: str) -> Plan:
     return found
 
 
-def _account(connection: Connection, account_id: UUID) -> Row[Any]:
-    row = connection.execute(_ACCOUNT, {"account_id": account_id}).one_or_none()
-    if row is None:
-        raise NotFound("There is no such account.", param="account_id")
-    return row
-
-
 def _live(connection: Connection, account_id: UUID) -> Subscription | None:
     """The subscription to a plan that Stripe goes on with, or waits to be paid for."""
     of_account = registers.subscriptions(connection, account_id)
     live = [one for one in of_account if one.ours and not one.ended and one.status not in NOT_BEGUN]
     return max(live, key=lambda one: (one.started_at, one.id), default=None)
-
-
-def _still_open(session: str, plan: str) -> str | None:
-    """Where an earlier checkout can still be paid, if it is for this plan; one for another is closed. Raises Conflict
-    for one that was paid, and whose subscription has not been told of yet."""
-    with stripe_api.calling() as stripe:
-        found = stripe.v1.checkout.sessions.retrieve(session)
-        if found.status == "complete" and _is_running(stripe, found.subscription):
-            raise Conflict("This account has just paid for a plan: it has it in a moment.", code="already_subscribed")
-        if found.status != "open":
-            return None
-        if stripe_api.metadatum(found.metadata, stripe_objects.PLAN) == plan and found.url is not None:
-            return found.url
-        # Where it is paid at this moment, Stripe refuses, and so do we.
-        stripe.v1.checkout.sessions.expire(session)
-    return None
-
-
-def _is_running(stripe: "StripeClient", subscription: object) -> bool:
-    """Of a checkout long ago it may have ended since."""
-    if not isinstance(subscription, str):
-        return False
-    return stripe.v1.subscriptions.retrieve(subscription).status not in stripe_objects.ENDED_SUBSCRIPTION
-
-
-def _customer(actor: Actor, account: Row[Any]) -> str:
-    """The account's customer at Stripe, made on first need; with the name that the account has now."""
-    known: str | None = account.stripe_customer_id
-    with stripe_api.calling() as stripe:
-        if known is not None:
-            stripe.v1.customers.update(known, {"name": account.name})
-            return known
-        # Nothing in it may be otherwise when it is made again: under one key Stripe takes one request.
-        made = stripe.v1.customers.create(
-            {"metadata": stripe_objects.of_account(account.id)},
-            {"idempotency_key": f"customer-{ids.show('acct_', account.id)}-{account.customers}"},
-        )
-        stripe.v1.customers.update(made.id, {"name": account.name})
-    with actor.transaction() as connection:
-        registers.add_customer(connection, account.id, made.id)
-        connection.execute(_KEEP_CUSTOMER, {"account_id": account.id, "customer": made.id})
-    return made.id
-
-
-def _open_checkout(account: Row[Any], customer: str, plan: Plan) -> tuple[str, str]:
-    """The id and the address of a new one."""
-    prices = stripe_prices.find(plan)
-    of_account = stripe_objects.of_account(account.id)
-    items: list[SessionCreateParamsLineItem] = [{"price": prices.monthly, "quantity": 1}]
-    # What is metered has no quantity.
-    items += [{"price": prices.metered}] if prices.metered is not None else []
-    params: SessionCreateParams = {
-        "mode": "subscription",
-        "customer": customer,
-        "client_reference_id": of_account[stripe_objects.ACCOUNT],
-        "line_items": items,
-        "success_url": links.to(links.BILLING),
-        "cancel_url": links.to(links.BILLING),
-        "metadata": of_account | {stripe_objects.PLAN: plan.name},
-        "subscription_data": {"metadata": of_account},
-    }
-    # Under one key Stripe takes one request: what is otherwise, as another plan, goes under another.
-    digest = hashlib.sha256(json_text.dumps(params)).hexdigest()[:16]
-    key = f"checkout-{of_account[stripe_objects.ACCOUNT]}-{account.checkouts}-{digest}"
-    with stripe_api.calling() as stripe:
-        opened = stripe.v1.checkout.sessions.create(params, {"idempotency_key": key})
-    if opened.url is None:
-        raise Conflict("This checkout is over: begin another.", code="checkout_over")
-    return opened.id, opened.url
-
-
-def _keep_checkout(actor: Actor, account: Row[Any], session: str, plan: str) -> None:
-    """Notes the account's one open checkout. Of two at once for different plans the second is closed, and refused."""
-    with actor.transaction() as connection:
-        values = {"account_id": account.id, "session": session, "checkouts": account.checkouts}
-        if connection.execute(_KEEP_CHECKOUT, values).rowcount:
-            audit.record(connection, actor, "billing.checkout", account.id, plan=plan)
-        kept = _account(connection, account.id).checkout_session
-    if kept != session:
-        with stripe_api.calling() as stripe:
-            stripe.v1.checkout.sessions.expire(session)
-        raise Conflict("Another checkout was begun at this moment: send yours again.", code="checkout_in_progress")
 
 
 def change_plan(actor: Actor, account_id: UUID, plan: str) -> None:
@@ -188,7 +94,6 @@ def change_plan(actor: Actor, account_id: UUID, plan: str) -> None:
     subscription."""
     wanted = _sold(plan)
     with actor.transaction() as connection:
-        _account(connection, account_id)
         live = _live(connection, account_id)
         if live is None:
             raise Conflict("This account has no subscription yet: begin one.", param="plan", code="not_subscribed")
@@ -235,26 +140,30 @@ def portal(actor: Actor, account_id: UUID) -> str:
     """Where the customer sees invoices, changes the card, and ends the subscription or takes that back: a page of
     Stripe's. Raises as checkout does."""
     with actor.transaction() as connection:
-        account = _account(connection, account_id)
-    customer = _customer(actor, account)
+        account = billed_accounts.get(connection, account_id)
+    customer = billed_accounts.customer(actor, account)
     with stripe_api.calling() as stripe:
-        configuration = stripe_portal.find(stripe)
         opened = stripe.v1.billing_portal.sessions.create(
-            {"customer": customer, "configuration": configuration, "return_url": links.to(links.BILLING)}
+            {
+                "customer": customer,
+                "configuration": stripe_portal.find(stripe),
+                "return_url": links.to(links.BILLING),
+            }
         )
     return opened.url
 
 
-_ACCOUNT = text("""
-    SELECT id, name, plan, stripe_customer_id, checkout_session, checkouts, clock_timestamp() AS now,
-        (SELECT count(*) FROM stripe_customers c WHERE c.account_id = a.id) AS customers
-    FROM accounts a WHERE id = :account_id
-""")
-# Of two at once that were given the same one, the second changes nothing.
-_KEEP_CHECKOUT = text("""
-    UPDATE accounts SET checkout_session = :session, checkouts = checkouts + 1
-    WHERE id = :account_id AND checkouts = :checkouts
-""")
-_KEEP_CUSTOMER = text("""
-    UPDATE accounts SET stripe_customer_id = :customer WHERE id = :account_id AND stripe_customer_id IS NULL
-""")
+def forget_customer(actor: Actor, account_id: UUID) -> str:
+    """For operators, where the account's customer is no more at Stripe, or at another one: its subscriptions have
+    ended, and another customer is made on need. Returns the plan that the account then has. Raises NotFound, and
+    Conflict for an account without a customer."""
+    with as_owner() as connection:
+        customer = billed_accounts.get(connection, account_id).stripe_customer_id
+        if customer is None:
+            raise Conflict("This account has no customer at Stripe.", param="account_id")
+        registers.delete_customer(connection, customer)
+        audit.record(connection, actor, "billing.forget_customer", account_id, customer=customer)
+        move = billed_plans.settle(connection, account_id)
+    if move is not None:
+        billed_plans.follow(move)
+    return status(account_id).plan

@@ -25,7 +25,7 @@ def note(connection: Connection, told: Event) -> UUID | None:
     if told.type == stripe_objects.CUSTOMER_DELETED:
         customer = stripe_objects.customer(told)
         account_id = _customer(connection, customer.id, customer.metadata)
-        connection.execute(_DELETE_CUSTOMER, {"customer": customer.id})
+        delete_customer(connection, customer.id)
         return account_id
     return None
 
@@ -106,6 +106,11 @@ def _columns(version: Version) -> dict[str, object]:
 def add_customer(connection: Connection, account_id: UUID, customer: str) -> None:
     """A customer that was made for the account. An event may have told of it before."""
     connection.execute(_ADD_CUSTOMER, {"customer": customer, "account_id": account_id})
+
+
+def delete_customer(connection: Connection, customer: str) -> None:
+    """A customer that is no more, for ever."""
+    connection.execute(_DELETE_CUSTOMER, {"customer": customer})
 
 
 def subscriptions(connection: Connection, account_id: UUID) -> list[entitlement.Subscription]:

@@ -108,7 +108,7 @@ def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     }
     with (
         databases.cloned(services) as urls,
-        Stack(home, extra_env=urls | settings, durable=False, keep=False) as running,
+        Stack(home, extra_env=urls | settings, with_stripe=False, durable=False, keep=False) as running,
     ):
         yield running
 

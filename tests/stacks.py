@@ -8,8 +8,9 @@ from local.stack import Stack
 
 
 @contextmanager
-def own_stack(home: Path, workers: int = 1, **settings: object) -> Iterator[Stack]:
-    """Batchyard with services of its own and, as each process takes seconds to start, one web process."""
+def own_stack(home: Path, workers: int = 1, *, with_stripe: bool = False, **settings: object) -> Iterator[Stack]:
+    """Batchyard with services of its own and, as each process takes seconds to start, one web process. It sells nothing
+    unless told to."""
     given = {"WEB_PROCESSES": "1"} | {name: str(value) for name, value in settings.items()}
-    with Stack(home, workers=workers, extra_env=given, durable=False, keep=False) as stack:
+    with Stack(home, workers=workers, extra_env=given, with_stripe=with_stripe, durable=False, keep=False) as stack:
         yield stack

@@ -1,9 +1,12 @@
 """The operator's command line for what is sold: `flask --app wsgi billing ...`."""
 
+from uuid import UUID
+
 import click
 from flask.cli import AppGroup
 
 from common import billing, billing_setup, ids
+from common.audit import COMMAND_LINE
 from common.errors import NotFound
 from web.cli import plainly
 
@@ -20,15 +23,21 @@ def setup() -> None:
             click.echo(f"         set STRIPE_WEBHOOK_SECRET={step.secret} now: it is shown this once")
 
 
+@billing_group.command("forget-customer")
+@click.argument("account_id")
+@plainly
+def forget_customer(account_id: str) -> None:
+    """Let go of an account's customer that is no more at Stripe: it has the free plan then, and another customer on
+    need."""
+    click.echo(f"plan {billing.forget_customer(COMMAND_LINE, _account(account_id))}")
+
+
 @billing_group.command("show")
 @click.argument("account_id")
 @plainly
 def show(account_id: str) -> None:
     """How an account stands: its plan, and what its subscription says."""
-    found = ids.parse("acct_", account_id)
-    if found is None:
-        raise NotFound(f"There is no account {account_id!r}.")
-    status = billing.status(found)
+    status = billing.status(_account(account_id))
     standing = status.standing
     click.echo(f"plan {status.plan}, subscription {standing.state}")
     if standing.subscription is not None:
@@ -36,3 +45,10 @@ def show(account_id: str) -> None:
         click.echo(f"{one.id}  {one.plan}  {one.status}, its period ends {one.period_end}, it ends {one.cancel_at}")
     if standing.grace_until is not None:
         click.echo(f"a payment has failed; the plan stays until {standing.grace_until}")
+
+
+def _account(account_id: str) -> UUID:
+    found = ids.parse("acct_", account_id)
+    if found is None:
+        raise NotFound(f"There is no account {account_id!r}.")
+    return found

@@ -26,7 +26,9 @@ billed for a whole period as it is at its end, and Stripe's portal would not swi
 Addresses of its own, without a key, in JSON:
   GET  /_standin/settings      what goes wrong; PUT replaces it (what is not named goes back to nothing), POST changes
                                what is named: {"faults": [{"fault": "error", "share": 0.2,
-                               "path": "/v1/billing/meter_events"}], "delay_seconds": 0, "summary_delay_seconds": 0}.
+                               "path": "/v1/billing/meter_events"}], "delay_seconds": 0, "summary_delay_seconds": 0,
+                               "tell_times": 1, "tell_within_seconds": 0}. With the last two events come more than
+                               once and out of order.
                                Faults: error (500, nothing was done, nothing is kept for the Idempotency-Key),
                                error_after (500 after it was done; the key has this answer from then on), drop
                                (connection closed, nothing was done), drop_after (closed after it was done), rate_limit

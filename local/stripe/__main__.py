@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 from aiohttp import web
@@ -52,7 +53,10 @@ def _listening(port: int) -> socket.socket:
     """Bound before the app is made, because the addresses of pages have the port in them."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", port))
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        sys.exit(f"the stand-in for Stripe cannot listen on port {port}: {error.strerror}")
     return listening
 
 

@@ -40,6 +40,7 @@ class Api:
         self._store = store
         self._sender = sender
         self._root = root
+        self._store.run(FORGET, clocks.now(store) - REMEMBERED_SECONDS)
         self.counts: dict[str, Counter[str]] = {"by_route": Counter(), "by_status": Counter(), "by_fault": Counter()}
 
     def add_to(self, app: web.Application) -> None:
@@ -151,5 +152,6 @@ def _check_key(request: web.Request) -> None:
         raise errors.bad_key()
 
 
+FORGET = "DELETE FROM answers WHERE made <= ?"
 KNOWN = "SELECT request, status, body FROM answers WHERE key = ? AND made > ?"
 KEEP = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)"

@@ -1,10 +1,11 @@
 """Snapshot events: an object as it was when something happened to it, kept, and on its way to every endpoint that
 wants its type. Written in the transaction of what they tell of."""
 
+import random
 import time
 from typing import Any
 
-from local.stripe import clocks, lists
+from local.stripe import clocks, faults, lists
 from local.stripe.call import Call
 from local.stripe.ids import new_id
 from local.stripe.store import OURS, Object, Store
@@ -33,8 +34,9 @@ def tell(call: Call, type: str, object: Object, previous: dict[str, Any] | None 
         "type": type,
     }
     store.put(event)
-    for endpoint in wanting:
-        store.run(DELIVER, event["id"], endpoint, time.time())
+    told = faults.behaviour(store)
+    for endpoint in wanting * told.tell_times:
+        store.run(DELIVER, event["id"], endpoint, time.time() + random.random() * told.tell_within_seconds)
     return event
 
 

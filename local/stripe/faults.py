@@ -24,13 +24,16 @@ class FaultRule(BaseModel):
 
 
 class Behaviour(BaseModel):
-    """Times are in seconds. A meter event is in no summary until `summary_delay_seconds` after it came in."""
+    """Times are in seconds. A meter event is in no summary until `summary_delay_seconds` after it came in. An event is
+    told `tell_times`, at any moments of `tell_within_seconds`, and so in another order than they happened."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     faults: tuple[FaultRule, ...] = ()
     delay_seconds: float = Field(default=0, ge=0, le=600)
     summary_delay_seconds: int = Field(default=0, ge=0, le=86_400)
+    tell_times: int = Field(default=1, ge=1, le=10)
+    tell_within_seconds: float = Field(default=0, ge=0, le=600)
 
     def strike(self, path: str) -> Fault | None:
         """The fault that this call meets; each rule draws for itself, in their order."""

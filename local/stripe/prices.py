@@ -111,7 +111,9 @@ def _recurring(call: Call) -> Object | None:
     if not call.params.has("recurring"):
         return None
     given = call.params.group("recurring")
-    interval = given.choice("interval", [*INTERVALS], "") or _no("recurring[interval]")
+    interval = given.choice("interval", [*INTERVALS], "")
+    if not interval:
+        raise missing("recurring[interval]")
     recurring = {
         "interval": interval,
         "interval_count": given.integer("interval_count", 1, INTERVALS[interval]) or 1,
@@ -128,10 +130,6 @@ def _recurring(call: Call) -> Object | None:
             raise invalid("A meter needs usage_type metered.", "recurring[usage_type]")
         call.existing("billing.meter", str(recurring["meter"]), "recurring[meter]")
     return recurring
-
-
-def _no(param: str) -> str:
-    raise missing(param)
 
 
 def _tiers(params: Params) -> list[Object]:

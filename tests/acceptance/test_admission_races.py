@@ -37,7 +37,7 @@ def web_alone(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = tmp_path_factory.mktemp("races") / "home"
     with (
         databases.cloned(services) as urls,
-        Stack(home, workers=0, extra_env=urls | settings, durable=False, keep=False) as running,
+        Stack(home, workers=0, extra_env=urls | settings, with_stripe=False, durable=False, keep=False) as running,
     ):
         yield running
 

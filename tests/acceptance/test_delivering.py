@@ -49,7 +49,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """No web and no worker: nothing but a deliverer, which the tests start."""
     home = tmp_path_factory.mktemp("stack")
     settings = {"WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
-    with Stack(home, extra_env=settings, workers=0, with_web=False, durable=False, keep=False) as stack:
+    with Stack(
+        home, extra_env=settings, workers=0, with_web=False, with_stripe=False, durable=False, keep=False
+    ) as stack:
         yield stack
 
 

@@ -29,6 +29,7 @@ def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             Path(tmp_path_factory.mktemp("stack")) / "home",
             extra_env=urls | {"REDIS_URL": redis_database(services, 5), "WORKER_CONCURRENCY": "16"},
             workers=0,
+            with_stripe=False,
             durable=False,
             keep=False,
         ) as running,

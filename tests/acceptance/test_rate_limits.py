@@ -47,7 +47,9 @@ def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     home = tmp_path_factory.mktemp("stack") / "home"
     with (
         databases.cloned(services) as urls,
-        Stack(home, workers=0, extra_env=urls | {"WEB_PROCESSES": "2"}, durable=False, keep=False) as stack,
+        Stack(
+            home, workers=0, extra_env=urls | {"WEB_PROCESSES": "2"}, with_stripe=False, durable=False, keep=False
+        ) as stack,
     ):
         yield stack
 

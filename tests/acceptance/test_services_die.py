@@ -24,7 +24,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Durable: a PostgreSQL that is killed must come back with what it has committed."""
     home = tmp_path_factory.mktemp("stack")
     settings = {"WORKER_CONCURRENCY": str(CONCURRENCY), "WEB_PROCESSES": "2"}
-    with Stack(home, extra_env=settings, keep=False, longest_restart_seconds=1) as stack:
+    with Stack(home, extra_env=settings, with_stripe=False, keep=False, longest_restart_seconds=1) as stack:
         yield stack
 
 

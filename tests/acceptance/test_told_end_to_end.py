@@ -24,6 +24,7 @@ def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             tmp_path_factory.mktemp("stack") / "home",
             extra_env=urls | {"REDIS_URL": redis_database(services, 6), "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"},
             deliverers=1,
+            with_stripe=False,
             durable=False,
             keep=False,
         ) as running,

@@ -130,5 +130,8 @@ def test_the_operator_sees_how_an_account_stands(selling: dict[str, str], web: W
     found = runner.invoke(args=["billing", "show", account]).output.splitlines()
     assert found[0] == "plan team, subscription active"
     assert found[1].startswith("sub_1  team  active")
+    assert runner.invoke(args=["billing", "forget-customer", account]).output == "plan free\n"
+    assert runner.invoke(args=["billing", "show", account]).output.startswith("plan free, subscription ended\n")
+    assert runner.invoke(args=["billing", "forget-customer", account]).exit_code == 1
     for nobody in ("acct_" + "0" * 32, "nobody"):
         assert runner.invoke(args=["billing", "show", nobody]).exit_code == 1

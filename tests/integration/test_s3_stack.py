@@ -18,7 +18,7 @@ def s3_stack(services: Stack, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     settings = {"REDIS_URL": redis_database(services, 3), "WEB_PROCESSES": "1"}
     with (
         databases.cloned(services) as urls,
-        Stack(home, extra_env=urls | settings | s3.env, durable=False, keep=False) as running,
+        Stack(home, extra_env=urls | settings | s3.env, with_stripe=False, durable=False, keep=False) as running,
     ):
         yield running
 

@@ -60,6 +60,15 @@ def test_what_is_not_answered_with_2xx_is_told_again(told: StandIn, receiver: Re
     assert (delivery["attempts"], delivery["told"]) == (4, "204")
 
 
+def test_events_may_come_more_than_once_and_in_another_order(told: StandIn, receiver: Receiver, tmp_path: Path) -> None:
+    told.admin("PUT", "settings", tell_times=3, tell_within_seconds=0.5)
+    made = [told.client().v1.customers.create({"name": f"Customer {number}"}).id for number in range(12)]
+    requests = receiver.wait_for(f"/{tmp_path.name}", 36)
+    heard = [json.loads(request.body)["data"]["object"]["id"] for request in requests]
+    assert sorted(heard) == sorted(made * 3)
+    assert heard != sorted(heard)
+
+
 def test_what_was_not_told_before_a_death_is_told_after_it(told: StandIn, receiver: Receiver, tmp_path: Path) -> None:
     receiver.at(f"/{tmp_path.name}", status(503), status(200))
     told.client().v1.customers.create({"email": "ada@example.com"})

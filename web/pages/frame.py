@@ -40,14 +40,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= {"asset": assets.address, "csrf_field": visitor.csrf_field}
-    app.jinja_env.filters |= {
-        "count": count,
-        "dollars": dollars,
-        "cents": cents,
-        "day": day,
-        "short_day": short_day,
-        "moment": moment,
-    }
+    app.jinja_env.filters |= {shown.__name__: shown for shown in (count, dollars, cents, day, short_day, moment)}
     app.context_processor(_around)
 
 
