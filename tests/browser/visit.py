@@ -18,6 +18,7 @@ LOOKS: dict[str, tuple[Literal["light", "dark"], ViewportSize]] = {
 }
 PICTURED = ("light-desk", "dark-phone")
 WAIT_MILLISECONDS = 30_000
+MOST_TABS = 60
 GRAVE = ("serious", "critical")
 
 
@@ -74,6 +75,20 @@ class Visit:
         """The value of a figure, without the small print, by its name."""
         value = self.main.locator("dl.figures > div").filter(has=self.page.get_by_text(name, exact=True)).locator("dd")
         return value.inner_text().partition("\n")[0].strip()
+
+    def focused(self) -> str:
+        """What is written on what has the keyboard, which one sees it has."""
+        focused = self.page.locator(":focus")
+        assert self.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        return focused.inner_text().strip()
+
+    def tab_to(self, name: str) -> None:
+        """Presses Tab until the link or button with this text has the keyboard."""
+        for _ in range(MOST_TABS):
+            self.page.keyboard.press("Tab")
+            if self.page.locator(":focus").count() and self.focused() == name:
+                return
+        raise AssertionError(f"Tab does not come to {name!r}")
 
     @property
     def title(self) -> str:

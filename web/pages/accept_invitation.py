@@ -7,7 +7,7 @@ from common import invitations, sessions
 from common.errors import BatchyardError
 from web import rate_limits
 from web.pages import log_in, note, visitor
-from web.pages.form import Form
+from web.pages.form import Form, no_good_link
 from web.pages.note import Note
 
 blueprint = Blueprint("accept_invitation", __name__, url_prefix="/accept-invitation")
@@ -19,7 +19,7 @@ def page() -> str | tuple[str, int]:
     try:
         offer = invitations.offered(token)
     except BatchyardError as error:
-        return Form().again(error, "link_over.html")
+        return no_good_link(error)
     return render_template("accept_invitation.html", form=Form("password"), offer=offer, token=token)
 
 
@@ -34,7 +34,7 @@ def accept() -> Response | tuple[str, int]:
     try:
         account_id = invitations.accept(person, token)
     except BatchyardError as error:
-        return Form().again(error, "link_over.html")
+        return no_good_link(error)
     # Should this be cut off, they choose the account in their settings.
     sessions.choose_account(person, account_id)
     return note.leave(redirect(url_for("pages.overview.page"), 303), Note("You are in the account."))
@@ -48,7 +48,7 @@ def accept_as_new() -> Response | tuple[str, int]:
     try:
         offer = invitations.offered(token)
     except BatchyardError as error:
-        return Form().again(error, "link_over.html")
+        return no_good_link(error)
     try:
         begun = invitations.accept_as_new(token, form["password"], rate_limits.address())
     except BatchyardError as error:

@@ -7,7 +7,7 @@ from common import email_change
 from common.errors import BatchyardError
 from web import rate_limits
 from web.pages import note, visitor
-from web.pages.form import Form
+from web.pages.form import Form, no_good_link
 from web.pages.note import Note
 from web.pages.visitor import signed_in
 
@@ -48,6 +48,6 @@ def confirm() -> Response | tuple[str, int]:
     try:
         email_change.confirm(request.form.get("token", ""))
     except BatchyardError as error:
-        return Form().again(error, "link_over.html")
+        return no_good_link(error)
     answer = redirect(url_for("pages.log_in.page", next=url_for("pages.account_settings.page")), 303)
     return note.leave(answer, Note("Your address is changed. Log in with the new one from now on."))

@@ -52,3 +52,8 @@ class Form:
     def first_wrong(self) -> str | None:
         """The field to begin with."""
         return next((name for name in self._names if name in self.errors), None)
+
+
+def no_good_link(error: BatchyardError) -> tuple[str, int]:
+    """The page in the place of one to which a mail's link led, or of what was to be done there."""
+    return render_template("no_good_link.html", text=error.message), status_of(error)

@@ -7,7 +7,7 @@ from common import password_reset, passwords
 from common.errors import BatchyardError
 from web import rate_limits
 from web.pages import log_in, note, visitor
-from web.pages.form import Form
+from web.pages.form import Form, no_good_link
 from web.pages.note import Note
 from web.pages.visitor import signed_in
 
@@ -42,7 +42,7 @@ def reset() -> Response | tuple[str, int]:
         begun = password_reset.reset(token, form["password"], rate_limits.address())
     except BatchyardError as error:
         if error.param == "token":
-            return Form().again(error, "link_over.html")
+            return no_good_link(error)
         return form.again(error, "reset_password.html", token=token)
     return note.leave(log_in.logged_in(begun), Note("Your password is the new one, and you are logged in."))
 

@@ -7,7 +7,7 @@ from common import email_verification, sign_up
 from common.errors import BatchyardError
 from web import rate_limits
 from web.pages import note
-from web.pages.form import Form
+from web.pages.form import Form, no_good_link
 from web.pages.note import Note
 
 blueprint = Blueprint("sign_up", __name__)
@@ -45,6 +45,6 @@ def confirm() -> Response | tuple[str, int]:
     try:
         email_verification.verify(request.form.get("token", ""))
     except BatchyardError as error:
-        return Form().again(error, "link_over.html")
+        return no_good_link(error)
     answer = redirect(url_for("pages.log_in.page"), 303)
     return note.leave(answer, Note("Your address is confirmed. Log in, and make your first API key."))
