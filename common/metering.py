@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from common import ids
 from common.database import as_owner
 from common.settings import settings
+from common.sql_arrays import arrays
 from common.stripe_prices import METER
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def roll_up(*, running_hour: bool = False) -> int | None:
         whole = running_hour or clock.whole_look_due
         portions = list(_portions(_untold(connection, clock.now, whole, running_hour), clock.now))
         if portions:
-            connection.execute(_INSERT, portions)
+            columns = {name: [portion[name] for portion in portions] for name in portions[0]}
+            connection.execute(_INSERT, arrays(columns) | {"meter": METER})
         if whole:
             connection.execute(_LOOKED_BACK)
     return len(portions)
@@ -79,11 +81,10 @@ def _untold(connection: Connection, now: datetime, whole: bool, running_hour: bo
 def _portions(pieces: Sequence[Piece], now: datetime) -> Iterator[dict[str, Any]]:
     """What is to be told beside what was. Where a period's end became known after its hour was told, one piece has too
     much already: the others get less, so that the hour comes to its receipts."""
-    for (account_id, hour), of_hour in groupby(pieces, key=lambda piece: (piece.account_id, piece.hour)):
-        left, portion = None, 0
+    for (account_id, hour), found in groupby(pieces, key=lambda piece: (piece.account_id, piece.hour)):
+        of_hour = list(found)
+        left, portion = of_hour[0].of_hour, of_hour[0].portions
         for piece in of_hour:
-            left = piece.of_hour if left is None else left
-            portion = portion or piece.portions
             tokens = min(max(0, piece.more), left)
             if tokens > 0:
                 left -= tokens
@@ -92,7 +93,6 @@ def _portions(pieces: Sequence[Piece], now: datetime) -> Iterator[dict[str, Any]
                     "identifier": f"{ids.show('acct_', account_id)}-{METER}-{hour.astimezone(UTC):%Y%m%d%H}-{portion}",
                     "account_id": account_id,
                     "customer": piece.customer,
-                    "meter": METER,
                     "hour": hour,
                     "portion": portion,
                     "used_at": _told_time(piece, now),
@@ -161,5 +161,8 @@ _UNTOLD = text("""
 
 _INSERT = text("""
     INSERT INTO meter_outbox (identifier, account_id, customer, meter, hour, portion, used_at, tokens)
-    VALUES (:identifier, :account_id, :customer, :meter, :hour, :portion, :used_at, :tokens)
+    SELECT identifier, account_id, customer, :meter, hour, portion, used_at, tokens
+    FROM unnest(CAST(:identifier AS text[]), CAST(:account_id AS uuid[]), CAST(:customer AS text[]),
+        CAST(:hour AS timestamptz[]), CAST(:portion AS int[]), CAST(:used_at AS timestamptz[]),
+        CAST(:tokens AS bigint[])) AS p (identifier, account_id, customer, hour, portion, used_at, tokens)
 """)

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, text
 from common import accounts, ids, mail_addresses, members
 from common.audit import Actor
 from common.database import as_owner
-
-PLAN_OF_NEW_ACCOUNTS = "free"
+from common.plans import FREE
 
 
 class User(NamedTuple):
@@ -91,7 +90,7 @@ def verify(connection: Connection, user_id: UUID, version: int) -> bool:
 
 def open_account(connection: Connection, user_id: UUID, name: str) -> UUID:
     """A new account on the free plan, of which the user is the owner."""
-    account = accounts.open_one(connection, name, PLAN_OF_NEW_ACCOUNTS, actor(user_id))
+    account = accounts.open_one(connection, name, FREE, actor(user_id))
     members.join(connection, account.id, user_id, "owner")
     return account.id
 

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from common import errors
@@ -58,6 +59,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(OperationalError, _database_away)
     app.register_error_handler(InterfaceError, _database_away)
+    # So many at once that none of this process's connections was to be had.
+    app.register_error_handler(PoolTimeout, _database_away)
     app.register_error_handler(RedisError, _redis_away)
     app.register_error_handler(OSError, _no_room)
     app.register_error_handler(Exception, _unexpected)

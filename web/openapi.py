@@ -77,7 +77,8 @@ def _place(rule: Rule) -> int:
 
 
 def _tag(rule: Rule) -> str:
-    return rule.endpoint.partition(".")[0]
+    name: str = rule.endpoint
+    return name.partition(".")[0]
 
 
 def _path(rule: Rule) -> str:

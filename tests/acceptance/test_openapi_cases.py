@@ -65,6 +65,8 @@ LIKE_AN_ID = (
     "/auth/invitations/offered",
     "/auth/invitations/sign-up",
 )
+# All that a customer's key can have.
+CUSTOMERS = keys.SCOPES[:-1]
 # With the token of somebody else, for they end what they are sent with.
 ENDS_SESSIONS = ("/auth/log-out", "/auth/log-out-everywhere")
 
@@ -72,7 +74,7 @@ ENDS_SESSIONS = ("/auth/log-out", "/auth/log-out-everywhere")
 class Caller:
     """Who sends requests: a key and its account."""
 
-    def __init__(self, stack: Stack, name: str, scopes: tuple[str, ...] = keys.DEFAULT_SCOPES) -> None:
+    def __init__(self, stack: Stack, name: str, scopes: tuple[str, ...] = CUSTOMERS) -> None:
         with process_settings(stack.env):
             account = accounts.create(name, "pro")
             key = keys.create(account.id, name, scopes)

@@ -7,7 +7,7 @@ from itertools import count
 import psycopg
 import pytest
 
-from common import guesses, password_hashes, queue, sessions
+from common import even_time, guesses, password_hashes, password_reset, queue, sessions
 from common.errors import AuthenticationFailed, InvalidRequest, RateLimited, Unavailable
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
 from tests.web_client import WebClient, refused
@@ -126,6 +126,17 @@ def test_only_so_many_passwords_are_hashed_at_once_and_the_others_wait(
         for turn in turns:
             turn.__exit__()
     assert password_hashes.matches(PASSWORD, password_hashes.make(PASSWORD))
+
+
+def test_asking_for_a_link_takes_as_long_where_there_is_nobody_to_mail_it_to(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    signed_up(web.app, EMAIL)
+    for email in (EMAIL, "nobody@example.org"):
+        started = time.monotonic()
+        password_reset.ask(email, "192.0.2.9")
+        assert time.monotonic() - started >= even_time.SECONDS
+    assert [template for template, _ in mailed(database, EMAIL)] == ["reset_password"]
 
 
 ROUNDS = 30

@@ -2,17 +2,21 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from flask import Response
 
 from common import csrf, ids, passwords, sessions
 from common.errors import AuthenticationFailed, PermissionDenied
+from common.sessions import NewSession
 from tests.databases import one
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
 from tests.process_settings import process_settings
 from tests.waiting import wait_for
 from tests.web_client import WebClient, refused
+from web import session_cookie
 
 EMAIL = "ada@example.org"
 NEW = "quite another password"
@@ -147,12 +151,9 @@ def test_nobody_ends_or_sees_another_persons_session(
     assert ada.logged_in()
 
 
-@pytest.mark.parametrize("public_url", ["http://127.0.0.1:8000", "https://batches.example"])
-def test_the_api_takes_no_cookie_and_no_key_for_people(
-    ada: Visitor, web: WebClient, settings: dict[str, str], public_url: str
-) -> None:
+def test_the_api_takes_no_cookie_and_no_key_for_people(ada: Visitor, web: WebClient) -> None:
     page = page_of()
-    for name in ("batchyard_session", "__Host-batchyard"):
+    for name in (session_cookie.PLAIN_NAME, session_cookie.SECURE_NAME):
         client = web.app.test_client()
         client.set_cookie(name, page)
         for path in ("/auth/me", "/v1/limits"):
@@ -160,6 +161,27 @@ def test_the_api_takes_no_cookie_and_no_key_for_people(
     assert refused(web.get("/auth/me"), 401)["code"] == "missing_access_token"
     refused(ada.again().with_access(page).get("/auth/me"), 401)
     refused(ada.again().with_access(ada.refresh_token).get("/auth/me"), 401)
+
+
+@pytest.mark.parametrize(
+    ("public_url", "begins"),
+    [("http://127.0.0.1:8000", "batchyard_session=secret;"), ("https://batches.example", "__Host-batchyard=secret;")],
+)
+def test_a_browser_keeps_the_cookie_from_scripts_and_from_other_sites(
+    settings: dict[str, str], public_url: str, begins: str
+) -> None:
+    with process_settings(settings | {"PUBLIC_URL": public_url}):
+        response = Response()
+        session_cookie.keep(response, NewSession(ids.new_id(), None, "secret", datetime.now(UTC)))
+        session_cookie.forget(response)
+    kept, forgotten = response.headers.getlist("Set-Cookie")
+    assert kept.startswith(begins)
+    for cookie in (kept, forgotten):
+        attributes = cookie.split("; ")[1:]
+        assert {"HttpOnly", "Path=/", "SameSite=Lax"} <= set(attributes)
+        assert ("Secure" in attributes) == public_url.startswith("https:")
+        assert not [attribute for attribute in attributes if attribute.startswith("Domain")]
+    assert "Max-Age=0" in forgotten
 
 
 def test_a_form_is_of_its_session_alone(settings: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from tests.process_settings import process_settings
 from tests.stripe_lives import DAY, MONTH, Json
 from tests.web_client import WebClient, own_logging, refused
 from worker import sweep
+from worker.outcomes import record
 
 NOW = int(time.time())
 START = NOW - 40 * DAY
@@ -188,6 +189,23 @@ def test_another_plan_moves_the_open_batches_and_after_a_death_the_sweep_does(
     database.execute("UPDATE accounts SET moving = true")
     sweep.run()
     assert one(database, "SELECT b.plan, a.moving FROM batches b, accounts a") == ("team", False)
+
+
+def test_a_batch_of_a_bigger_plan_is_run_to_its_end_on_a_smaller_one(
+    stripe: Stripe, web: WebClient, database: psycopg.Connection
+) -> None:
+    stripe.tell("customer.subscription.created", stripe.subscription())
+    # More rows than the free plan takes in one batch.
+    database.execute("UPDATE accounts SET overrides = '{\"max_rows\": 3}'")
+    batch_id = work.bulk(work.caller_of(stripe.account_id), 3)
+    database.execute("UPDATE accounts SET overrides = '{\"max_rows\": 1}'")
+    (running,) = work.take("team", rows=1)
+    stripe.tell("customer.subscription.deleted", stripe.subscription("canceled"), NOW + 1)
+    assert work.take("team") == []
+    (rest,) = work.take("free")
+    assert stripe.plan() == "free"
+    record([work.outcome(running, 0), *(work.outcome(rest, job.seq) for job in rest.jobs)])
+    assert web.batch(batch_id)["status"] == "completed"
 
 
 def test_a_change_of_plan_is_in_the_audit_log(stripe: Stripe, database: psycopg.Connection) -> None:
