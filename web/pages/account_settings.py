@@ -5,8 +5,7 @@ from werkzeug.wrappers import Response
 
 from common import ids, sessions
 from common.errors import BatchyardError
-from web import session_cookie
-from web.pages import note, visitor
+from web.pages import cookies, note, visitor
 from web.pages.form import Form
 from web.pages.note import Note
 from web.pages.visitor import signed_in
@@ -43,7 +42,7 @@ def end_session(session_id: str) -> Response:
 def log_out_everywhere() -> Response:
     sessions.log_out_everywhere(visitor.person().user_id)
     answer = redirect(url_for("pages.log_in.page"), 303)
-    session_cookie.forget(answer)
+    cookies.SESSION.forget(answer)
     return note.leave(answer, Note("You are logged out everywhere."))
 
 

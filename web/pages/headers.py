@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flask import Response
 
-from common.settings import settings
+from web.pages import cookies
 
 YEAR_SECONDS = 31_536_000
 
@@ -26,5 +26,5 @@ def protect(answer: Response, form_targets: Sequence[str] = ()) -> None:
     answer.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=()"
     # After logging out, "back" must not show what was there.
     answer.headers["Cache-Control"] = "no-store"
-    if settings().public_url.startswith("https://"):
+    if cookies.over_tls():
         answer.headers["Strict-Transport-Security"] = f"max-age={YEAR_SECONDS}"

@@ -6,8 +6,8 @@ from werkzeug.wrappers import Response
 from common import sessions
 from common.errors import BatchyardError
 from common.sessions import NewSession
-from web import rate_limits, session_cookie
-from web.pages import note, visitor
+from web import rate_limits
+from web.pages import cookies, visitor
 from web.pages.form import Form
 
 blueprint = Blueprint("log_in", __name__)
@@ -37,7 +37,7 @@ def send() -> Response | tuple[str, int]:
 def logged_in(begun: NewSession, back: str | None = None) -> Response:
     """The answer that begins a session in this browser, and leads on."""
     answer = redirect(back or url_for("pages.overview.page"), 303)
-    session_cookie.keep(answer, begun)
+    cookies.SESSION.keep(answer, begun.token)
     return answer
 
 
@@ -46,6 +46,6 @@ def log_out() -> Response:
     if (person := visitor.person_or_none()) is not None:
         sessions.log_out(person.session_id)
     answer = redirect(url_for("pages.log_in.page"), 303)
-    session_cookie.forget(answer)
-    note.drop(answer)
+    cookies.SESSION.forget(answer)
+    cookies.NOTE.forget(answer)
     return answer

@@ -5,7 +5,6 @@ nobody knows: it stands in the list and can be revoked.
 """
 
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 
 from cryptography.fernet import InvalidToken
 from flask import g
@@ -14,9 +13,7 @@ from werkzeug.wrappers import Response
 from common import json_text, sealing
 from web.pages import cookies
 
-COOKIE = "batchyard_note"
 PURPOSE = "pages:note"
-LIFE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +28,23 @@ class Note:
 def leave(answer: Response, note: Note) -> Response:
     """Has the page that this answer leads to show it."""
     sealed = sealing.cipher(PURPOSE).encrypt(json_text.dumps(asdict(note)))
-    cookies.put(answer, COOKIE, sealed.decode(), LIFE)
+    cookies.NOTE.keep(answer, sealed.decode())
     return answer
 
 
 def take() -> Note:
     """What the page before left, or nothing. Once a page has it, the cookie goes with its answer."""
-    sealed = cookies.get(COOKIE)
+    sealed = cookies.NOTE.read()
     if sealed is None:
         return Note()
     g.note_taken = True
     try:
-        return Note(**json_text.loads(sealing.cipher(PURPOSE).decrypt(sealed, int(LIFE.total_seconds()))))
+        return Note(**json_text.loads(sealing.cipher(PURPOSE).decrypt(sealed, int(cookies.NOTE.life.total_seconds()))))
     except InvalidToken:
         return Note()
-
-
-def drop(answer: Response) -> None:
-    """Takes away what nobody has seen yet."""
-    cookies.remove(answer, COOKIE)
 
 
 def clear(answer: Response) -> None:
     """Takes the cookie away where its note was taken."""
     if g.get("note_taken"):
-        cookies.remove(answer, COOKIE)
+        cookies.NOTE.forget(answer)

@@ -3,7 +3,6 @@
 import re
 import secrets
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 from uuid import UUID
@@ -16,7 +15,7 @@ from common import csrf, ids, logs, sessions
 from common.errors import PermissionDenied, Unsupported
 from common.keys import Caller
 from common.people import Person
-from web import rate_limits, session_cookie
+from web import rate_limits
 from web.pages import cookies
 
 P = ParamSpec("P")
@@ -24,9 +23,6 @@ R = TypeVar("R")
 
 MAX_FORM_BYTES = 64 * 1024
 FORM = "application/x-www-form-urlencoded"
-# Of who has no session: what binds the forms of their pages to their browser.
-VISITOR_COOKIE = "batchyard_visitor"
-VISITOR_LIFE = timedelta(days=1)
 # A path of ours with its query: what begins with two slashes is another host's.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 MAX_PATH_CHARACTERS = 2_000
@@ -39,7 +35,7 @@ def receive() -> None:
     limits = rate_limits.current()
     limits.refuse_blocked(None)
     limits.count_refused(failed=False)
-    token = session_cookie.read()
+    token = cookies.SESSION.read()
     g.page_person = sessions.of_page(token) if token is not None else None
     if (person := person_or_none()) is not None and person.account_id is not None:
         logs.account_id.set(ids.show("acct_", person.account_id))
@@ -64,7 +60,7 @@ def _form_owner() -> UUID | str | None:
     person = person_or_none()
     if person is not None and person.session_id is not None:
         return person.session_id
-    return cookies.get(VISITOR_COOKIE)
+    return cookies.VISITOR.read()
 
 
 def csrf_field() -> Markup:
@@ -78,7 +74,7 @@ def csrf_field() -> Markup:
 def keep_new(answer: Response) -> None:
     """Has the browser of a new visitor keep what their forms are bound to."""
     if (visitor := g.get("new_visitor")) is not None:
-        cookies.put(answer, VISITOR_COOKIE, visitor, VISITOR_LIFE)
+        cookies.VISITOR.keep(answer, visitor)
 
 
 def person_or_none() -> Person | None:
