@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -10,13 +9,12 @@ from flask import Response
 
 from common import csrf, ids, passwords, sessions
 from common.errors import AuthenticationFailed, PermissionDenied
-from common.sessions import NewSession
 from tests.databases import one
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
 from tests.process_settings import process_settings
 from tests.waiting import wait_for
 from tests.web_client import WebClient, refused
-from web import session_cookie
+from web.pages import cookies
 
 EMAIL = "ada@example.org"
 NEW = "quite another password"
@@ -153,7 +151,7 @@ def test_nobody_ends_or_sees_another_persons_session(
 
 def test_the_api_takes_no_cookie_and_no_key_for_people(ada: Visitor, web: WebClient) -> None:
     page = page_of()
-    for name in (session_cookie.PLAIN_NAME, session_cookie.SECURE_NAME):
+    for name in (cookies.SESSION.plain_name, cookies.SESSION.secure_name):
         client = web.app.test_client()
         client.set_cookie(name, page)
         for path in ("/auth/me", "/v1/limits"):
@@ -172,8 +170,8 @@ def test_a_browser_keeps_the_cookie_from_scripts_and_from_other_sites(
 ) -> None:
     with process_settings(settings | {"PUBLIC_URL": public_url}):
         response = Response()
-        session_cookie.keep(response, NewSession(ids.new_id(), None, "secret", datetime.now(UTC)))
-        session_cookie.forget(response)
+        cookies.SESSION.keep(response, "secret")
+        cookies.SESSION.forget(response)
     kept, forgotten = response.headers.getlist("Set-Cookie")
     assert kept.startswith(begins)
     for cookie in (kept, forgotten):
