@@ -53,12 +53,12 @@ class Told(BaseModel):
 class Price(Told):
     unit_amount: Annotated[int, Field(ge=0, le=2**62)] | None = None
     currency: Text | None = None
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
 
     @property
     def plan(self) -> str | None:
         """The plan that it is a price of; None for one that is not ours."""
-        name = self.metadata.get(PLAN)
+        name = (self.metadata or {}).get(PLAN)
         return name if isinstance(name, str) and json_text.is_storable(name) else None
 
 
@@ -74,14 +74,14 @@ class Items(Told):
 
 class Subscription(Told):
     id: Text
-    customer: Text
+    customer: Text | None = None
     status: Text
     start_date: Seconds
     items: Items = Items()
     cancel_at: Seconds | None = None
     cancel_at_period_end: bool = False
     ended_at: Seconds | None = None
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
 
 
 class SubscriptionDetails(Told):
@@ -95,7 +95,7 @@ class Parent(Told):
 
 class Invoice(Told):
     id: Text
-    customer: Text
+    customer: Text | None = None
     status: Text
     created: Seconds
     amount_due: Cents
@@ -105,12 +105,12 @@ class Invoice(Told):
 class Checkout(Told):
     id: Text
     customer: Text | None = None
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
 
 
 class Customer(Told):
     id: Text
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
 
 
 class Data(Told):

@@ -32,19 +32,23 @@ def note(connection: Connection, told: Event) -> UUID | None:
 
 def _note_subscription(connection: Connection, told: Event) -> UUID | None:
     found = stripe_objects.subscription(told)
+    if found.customer is None:
+        return None
     account_id = _customer(connection, found.customer, found.metadata)
     items = found.items.data
     ours = [item.price for item in items if item.price.plan is not None]
-    licensed = next((price for price in ours if price.unit_amount is not None), None)
+    # What is metered has tiers and no amount of its own.
+    monthly = next((price for price in ours if price.unit_amount is not None), None)
+    of_plan = monthly if monthly is not None else next(iter(ours), None)
     start = max((item.current_period_start for item in items if item.current_period_start is not None), default=None)
     end = max((item.current_period_end for item in items if item.current_period_end is not None), default=None)
     cancel_at = found.cancel_at if found.cancel_at is not None else end if found.cancel_at_period_end else None
     values = {
         "id": found.id,
         "status": found.status,
-        "plan": ours[0].plan if ours else None,
-        "amount": licensed.unit_amount if licensed is not None else None,
-        "currency": licensed.currency if licensed is not None else None,
+        "plan": of_plan.plan if of_plan is not None else None,
+        "amount": monthly.unit_amount if monthly is not None else None,
+        "currency": monthly.currency if monthly is not None else None,
         "period_start": _moment(start),
         "period_end": _moment(end),
         "started_at": moment(found.start_date),
@@ -64,6 +68,9 @@ def _note_subscription(connection: Connection, told: Event) -> UUID | None:
 
 def _note_invoice(connection: Connection, told: Event) -> UUID | None:
     found = stripe_objects.invoice(told)
+    if found.customer is None:
+        # Nobody's, and so no account's.
+        return None
     details = found.parent.subscription_details if found.parent is not None else None
     account_id = _customer(connection, found.customer, details.metadata if details is not None else None)
     values = {

@@ -173,6 +173,24 @@ def test_a_customer_of_no_account_here_changes_nothing(
     assert one(database, "SELECT account_id FROM stripe_subscriptions") == (None,)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("customer.subscription.created", {"customer": None, "metadata": None, "items": {"data": []}}),
+        ("invoice.paid", {"customer": None, "parent": None}),
+        ("invoice.payment_failed", {"parent": {"subscription_details": None}}),
+        ("checkout.session.completed", {"customer": None, "metadata": None}),
+        ("customer.deleted", {"metadata": None}),
+    ],
+)
+def test_what_an_operator_sells_otherwise_at_stripe_is_taken_and_changes_nothing(
+    kind: str, changes: Json, stripe: Stripe
+) -> None:
+    shown = stripe.subscription(metadata={}) if "subscription" in kind else failed_invoice(NOW)
+    stripe.tell(kind, shown | changes)
+    assert stripe.plan() == "pro"
+
+
 def test_an_unknown_type_is_stored_and_that_is_all(stripe: Stripe, database: psycopg.Connection) -> None:
     stripe.tell("radar.early_fraud_warning.created", {"id": "issfr_1", "customer": ["of", 1, "form"]})
     assert one(database, "SELECT id, type FROM stripe_events") == ("evt_1", "radar.early_fraud_warning.created")
