@@ -51,7 +51,7 @@ def _take_in(connection: Connection, identity: Identity) -> None:
     user = new or users.by_email(connection, email)
     if user is None:
         raise PermissionDenied("Your address was just given up by its user: try again.", code="email_changed")
-    if new is not None:
+    if new is not None and users.may_open_account():
         users.open_account(connection, user.id, email)
     connection.execute(_LINK, names | {"user_id": user.id})
     audit.record(connection, users.actor(user.id), "identity.link", None, issuer=identity.issuer)

@@ -2,13 +2,19 @@
 
 from common import email_verification, guesses, links, mails, names, password_hashes, users
 from common.database import as_owner
+from common.errors import PermissionDenied
 from common.even_time import even_time
 
 
 def sign_up(email: str, password: str, account_name: str, address: str) -> None:
     """Has a link mailed that opens the account, on the free plan and with the user as its owner. The same whether or
     not the address is a user's: whoever has it is told of that by mail. Done again before the link was followed, only
-    the last one counts. Raises InvalidRequest, and RateLimited."""
+    the last one counts. Raises InvalidRequest, RateLimited, and PermissionDenied where the plans have no free one."""
+    if not users.may_open_account():
+        raise PermissionDenied(
+            "Nobody signs up here by themselves: ask for an invitation to an account.",
+            code="sign_up_closed",
+        )
     email = users.normal(email)
     account_name = names.checked(account_name, "account")
     password_hashes.check(password)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import accounts, ids, mail_addresses, members
+from common import accounts, ids, mail_addresses, members, plans
 from common.audit import Actor
 from common.database import as_owner
 from common.plans import FREE
@@ -83,9 +83,14 @@ def verify(connection: Connection, user_id: UUID, version: int) -> bool:
         return False
     if not row.verified:
         connection.execute(_VERIFY, {"id": user_id})
-        if row.account_name is not None:
+        if row.account_name is not None and may_open_account():
             open_account(connection, user_id, row.account_name)
     return True
+
+
+def may_open_account() -> bool:
+    """Whether people open accounts by themselves: not where the plans have no free one. There, they are invited."""
+    return FREE in plans.plans()
 
 
 def open_account(connection: Connection, user_id: UUID, name: str) -> UUID:

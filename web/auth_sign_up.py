@@ -13,7 +13,7 @@ blueprint = Blueprint("auth-sign-up", __name__, url_prefix="/auth")
 
 @blueprint.post("/sign-up")
 @for_anybody()
-@documented("Sign up", {202: auth_schemas.Mailed}, json=(auth_forms.SignUp,))
+@documented("Sign up", {202: auth_schemas.Mailed}, json=(auth_forms.SignUp,), refuses=(403,))
 def create() -> tuple[Response, int]:
     """Mails a link that opens the account, on the free plan. The answer is the same for an address that has one: its
     owner is told by mail."""

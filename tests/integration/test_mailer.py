@@ -12,7 +12,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from common import mails
-from common.database import as_owner
+from common.database import as_owner, owner_engine
 from common.mail_texts import Template
 from tests import mail_servers
 from tests.certificates import Certificates
@@ -44,6 +44,8 @@ def env(env: dict[str, str], server: MailServer) -> dict[str, str]:
 @pytest.fixture
 def mailer(settings: dict[str, str]) -> Iterator[Mailer]:
     """A mailer in the test's own process."""
+    # Else the mailer and the test might make one each, and one of them would be closed by nobody.
+    owner_engine()
     running = Mailer()
     yield running
     running.drain()

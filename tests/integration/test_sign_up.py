@@ -1,14 +1,20 @@
 """Signing up: a link to the address opens the account, and nobody learns from the answers who has one."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from common import accounts, invitations
+from common.audit import COMMAND_LINE
+from common.plans import OWN_FILE
 from tests.databases import one
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
-from tests.web_client import WebClient, refused
+from tests.process_settings import process_settings
+from tests.web_client import WebClient, own_logging, refused
 
 EMAIL = "ada@example.org"
 
@@ -114,3 +120,22 @@ def test_nothing_secret_is_kept_as_it_is_or_logged_or_written_down(
     assert not [secret for secret in secrets if secret in told]
     ((kept,),) = database.execute("SELECT password_hash FROM users").fetchall()
     assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_without_a_free_plan_people_come_in_by_invitations_alone(
+    settings: dict[str, str], tmp_path: Path, database: psycopg.Connection
+) -> None:
+    # Imported here: the app reads its settings when it is loaded.
+    from web.app import create_app
+
+    plans_file = tmp_path / "plans.toml"
+    text = OWN_FILE.read_text().replace("[free]", "[house]")
+    plans_file.write_text(re.sub(r"(?m)^(price|overage_price|included_tokens) .*\n", "", text))
+    with process_settings(settings | {"PLANS_FILE": str(plans_file)}), own_logging():
+        account = accounts.create("House", "house")
+        invitations.make(COMMAND_LINE, account.id, EMAIL, "owner", "The house")
+        ada = Visitor(create_app(), EMAIL)
+        assert refused(ada.sign_up(), 403)["code"] == "sign_up_closed"
+        sent = {"token": token_of(database, EMAIL, "invitation"), "password": PASSWORD}
+        ada.with_tokens(ada.post("/auth/invitations/sign-up", sent))
+        assert shown(ada.get("/v1/limits"))["plan"] == "house"
