@@ -4,14 +4,18 @@ import re
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
+from werkzeug.wrappers import Response
 
 from common import roles
 from common.roles import Role
 from tests.browser import pages
 from tests.page_visitor import PageVisitor
+from tests.process_settings import process_settings
 from tests.web_client import WebClient, refused
+from web.pages import billing
 from web.pages.frame import SECTIONS
 
 POLICY = {
@@ -179,6 +183,24 @@ def test_a_form_is_small_and_a_form(visitor: PageVisitor) -> None:
     assert (json.status_code, json.mimetype) == (415, "text/html")
 
 
+def test_over_https_browsers_use_nothing_else_and_keep_cookies_of_this_host_alone(
+    visitor: PageVisitor, settings: dict[str, str]
+) -> None:
+    with process_settings(settings | {"PUBLIC_URL": "https://batches.example"}):
+        answer = visitor.get("/log-in")
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert answer.headers["Set-Cookie"].startswith("__Host-batchyard-visitor=")
+    assert "Strict-Transport-Security" not in visitor.get("/log-in").headers
+
+
+def test_where_the_policy_lets_no_form_lead_a_link_does(web: WebClient, settings: dict[str, str]) -> None:
+    with web.app.test_request_context("/account/billing"):
+        onward, redirected = (billing.lead_to(f"https://{host}/c/1") for host in ("pay.example", "checkout.stripe.com"))
+    assert 'href="https://pay.example/c/1"' in str(onward)
+    assert isinstance(redirected, Response)
+    assert redirected.location == "https://checkout.stripe.com/c/1"
+
+
 def test_log_out_ends_the_session_whatever_the_browser_keeps(ada: PageVisitor) -> None:
     cookie = ada.http.get_cookie("batchyard_session")
     assert cookie is not None
@@ -192,7 +214,7 @@ def test_log_out_ends_the_session_whatever_the_browser_keeps(ada: PageVisitor) -
 TYPED = st.text(st.characters(codec="utf-8") | st.sampled_from("\0\n<>'\"{}%&\ud7ff\uffff"), max_size=300)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_typed_into_a_form_the_server_does_not_fail(ada: PageVisitor, data: st.DataObject) -> None:
     address = re.sub("<[^>]*>", "any", data.draw(st.sampled_from(sorted(NEEDS_NO_HASH & set(views(ada, "POST"))))))

@@ -33,7 +33,7 @@ def checkout() -> Response | str | tuple[str, int]:
         address = billing.checkout(visitor.person().actor, visitor.caller().account_id, form["plan"])
     except BatchyardError as error:
         return _again(error)
-    return _lead_to(address)
+    return lead_to(address)
 
 
 @blueprint.post("/plan")
@@ -54,14 +54,14 @@ def portal() -> Response | str | tuple[str, int]:
         address = billing.portal(visitor.person().actor, visitor.caller().account_id)
     except BatchyardError as error:
         return _again(error)
-    return _lead_to(address)
+    return lead_to(address)
 
 
 def _again(error: BatchyardError) -> tuple[str, int]:
     return Form().again(error, "billing.html", **_shown())
 
 
-def _lead_to(address: str) -> Response | str:
+def lead_to(address: str) -> Response | str:
     """To a page of Stripe's: by itself where this page's policy lets a form lead there, which it cannot for a domain of
     the operator's own at Stripe; else by a link."""
     parts = urlsplit(address)
