@@ -231,7 +231,7 @@ def test_a_body_of_just_the_limit_is_taken(
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nowhere", 404),
         ("GET", "/v1", 404),
         ("POST", "/v1/job", 404),
         ("POST", "/v1/jobs/", 404),
