@@ -21,9 +21,10 @@ ARTEFACTS = Path(os.environ.get("BATCHYARD_TEST_ARTEFACTS") or ROOT / ".artefact
 NewVisit = Callable[[], Visit]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, or everything that needs it fails and says what is missing."""
+    """Chromium, or everything that needs it fails and says what is missing. It ends with its file: as long as it runs
+    its thread has a running event loop, and no other test there could have one."""
     try:
         found = chromium.find()
     except MissingError as missing:
