@@ -68,13 +68,19 @@ class Account:
     def post(self, path: str, **sent: str) -> httpx2.Response:
         return self._ask("POST", f"billing/{path}", sent)
 
+    def post_under(self, idempotency_key: str, path: str, **sent: str) -> httpx2.Response:
+        return self._ask("POST", f"billing/{path}", sent, {"Idempotency-Key": idempotency_key})
+
     def get(self, path: str) -> dict[str, object]:
         found: dict[str, object] = self._ask("GET", path).json()
         return found
 
-    def _ask(self, method: str, path: str, sent: dict[str, str] | None = None) -> httpx2.Response:
+    def _ask(
+        self, method: str, path: str, sent: dict[str, str] | None = None, headers: dict[str, str] | None = None
+    ) -> httpx2.Response:
         url = f"{self._url}/v1/{path}"
-        return httpx2.request(method, url, json=sent, headers=self._headers, trust_env=False, timeout=60)
+        headers = self._headers | (headers or {})
+        return httpx2.request(method, url, json=sent, headers=headers, trust_env=False, timeout=60)
 
     def page(self, path: str, **sent: str) -> str:
         answer = self.post(path, **sent)

@@ -63,7 +63,8 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
         raise SystemExit(EXIT_STATUS_COULD_NOT_LOOK) from None
     checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims, events"
     checked += ", files" if files else ""
-    checked += "" if wanted else "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills, meters"
+    if not wanted:
+        checked += "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills and meters"
     click.echo(f"checked {checked}: {found or 'nothing'} off")
     if found:
         raise SystemExit(EXIT_STATUS_FOUND)

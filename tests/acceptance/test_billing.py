@@ -91,6 +91,23 @@ def test_a_plan_is_bought_changed_cancelled_and_gone_at_the_end_of_its_period(ru
     account.wait_for("active", "pro")
 
 
+def test_what_is_sent_again_under_its_key_is_answered_as_it_was(running: Shop, browser: Browser) -> None:
+    account = running.account()
+    _sent_twice(account, "checkout", plan="pro")
+    browser.press(account.page("checkout", plan="pro"), "pay")
+    account.wait_for("active", "pro")
+    _sent_twice(account, "plan", plan="team")
+    _sent_twice(account, "portal")
+
+
+def _sent_twice(account: Account, path: str, **sent: str) -> None:
+    first, again = (account.post_under(path, path, **sent) for _ in range(2))
+    assert first.is_success, first.text
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+
+
 def _subscriptions(running: Shop, account: Account) -> list[str]:
     """Those of the account's that have not ended."""
     with psycopg.connect(running.env["DATABASE_URL"]) as database:
