@@ -230,7 +230,8 @@ def test_a_retry_that_is_cancelled_while_no_worker_lives_ends_once_one_does(
 def test_a_batch_whose_time_is_over_delivers_what_finished_though_its_worker_died(
     stack: Stack, worker: Process, customer: Watcher
 ) -> None:
-    batch_id = customer.begin()
+    # Slow enough that a busy machine looks at it before all of it is done.
+    batch_id = customer.begin("sim-latency-2s")
     customer.wait_for(batch_id, part_done)
     customer.query("UPDATE batches SET expires_at = now() WHERE id = %(batch_id)s RETURNING id", batch_id)
     kill(worker)
