@@ -21,8 +21,10 @@ from common.keys import Caller
 from common.webhook_deliveries import Delivery, Wanted
 from common.webhook_events import EVENT_TYPES
 from tests import work
+from tests.people import Visitor, signed_up
 from tests.process_settings import process_settings
 from tests.web_client import WebClient, own_logging, refused
+from web.auth import ACCESS
 from worker.outcomes import record
 
 # What a route takes in its body before it looks for what its path names.
@@ -88,10 +90,12 @@ def sent(of: Caller) -> Sequence[Delivery]:
     return webhook_deliveries.list_page(COMMAND_LINE, of.account_id, Wanted(), None, 100)
 
 
-def routes(web: WebClient) -> Iterator[tuple[Rule, str]]:
-    """Every route with something in its path, with each of its methods."""
+def routes(web: WebClient, *, of_people: bool = False) -> Iterator[tuple[Rule, str]]:
+    """Every route with something in its path that keys may call, or of the API that only people may, with each of its
+    methods."""
     for rule in web.app.url_map.iter_rules():
-        if rule.arguments - SHARED_ARGUMENTS and rule.endpoint != "static":
+        access = getattr(web.app.view_functions[rule.endpoint], ACCESS, None)
+        if rule.arguments - SHARED_ARGUMENTS and access is not None and access.keys != of_people:
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 yield rule, method
 
@@ -144,6 +148,36 @@ def test_nothing_of_it_was_changed_by_all_that(web: WebClient, theirs: Tenant, s
         for shown in theirs.ids.values():
             ask(web, rule, method, shown)
     assert all_of(theirs) == before
+
+
+def test_a_person_finds_what_is_another_accounts_nowhere_and_changes_nothing_of_it(
+    web: WebClient, theirs: Tenant
+) -> None:
+    mine, other = signed_up(web.app, "ann@example.com"), signed_up(web.app, "bob@example.com")
+    assert other.post("/auth/invitations", {"email": "eve@example.com", "role": "developer"}).status_code == 201
+    before = people_of(other)
+    named = set(re.findall(r"[a-z]+_[0-9a-f]{32}", before)) | set(theirs.ids.values())
+    assert {shown.partition("_")[0] for shown in named} >= {"user", "acct", "sess", "inv"}
+    asked = set()
+    for rule, method in routes(web, of_people=True):
+        body = {"role": "developer"} if method == "PATCH" else None
+        for shown in named:
+            answers = [
+                told(mine.request(method, re.sub(r"<[^>]+>", tried, rule.rule), body), tried)
+                for tried in (shown, like(shown))
+            ]
+            assert answers[0] == answers[1], (method, rule, shown)
+            assert answers[0][0] == 404, (method, rule, shown)
+        asked.add(rule.rule)
+    assert len(asked) >= 4
+    assert people_of(other) == before
+
+
+def people_of(owner: Visitor) -> str:
+    """All that its owner sees of the people of an account."""
+    shown = [owner.get(f"/auth/{path}") for path in ("me", "sessions", "members", "invitations")]
+    assert [response.status_code for response in shown] == [200] * len(shown)
+    return "".join(response.text for response in shown)
 
 
 def all_of(tenant: Tenant) -> list[object]:
