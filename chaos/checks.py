@@ -1,8 +1,5 @@
 """The books of a run, compared: what was accepted, what PostgreSQL holds, what the provider counted."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from typing import LiteralString
 
@@ -11,7 +8,6 @@ from chaos.parts import MARK
 from chaos.rig import Rig
 from chaos.run import Run
 from chaos.sizes import Sizes
-from local.process import ROOT
 
 # Bounds of the time: of the undisturbed run's, and a lease with the sweep that ends it, for what the last kill held.
 ASKED_RATIO = 1.5
@@ -65,11 +61,7 @@ def sums(rig: Rig) -> list[Figure]:
 
 def doctor(rig: Rig) -> list[Figure]:
     """The operator's own look at all invariants."""
-    command = [sys.executable, "-m", "flask", "--app", "wsgi", "doctor"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **rig.env}, capture_output=True, text=True)
-    if done.returncode != 0:
-        print(done.stdout + done.stderr, file=sys.stderr, flush=True)
-    return [none("exit status of the doctor", done.returncode)]
+    return [none("exit status of the doctor", rig.command("doctor"))]
 
 
 def times(sizes: Sizes, alone: Run | None, run: Run) -> list[Figure]:

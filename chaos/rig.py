@@ -1,8 +1,11 @@
 """The stack that a run breaks, and what stands outside of it: the provider's counts, the stand-in for Stripe with what
-it was told, and the operator's psql."""
+it was told, and the operator's psql and command line."""
 
 import contextlib
 import hashlib
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from chaos.parts import PLANS
 from chaos.sizes import Sizes
 from common import accounts, keys
 from common.database import as_owner
-from local.process import Process
+from local.process import ROOT, Process
 from local.stack import Stack
 from tests.process_settings import process_settings
 from tests.stripe_process import KEY, StandIn, make_meter, running_standin
@@ -77,6 +80,14 @@ class Rig:
         """On a connection of its own, since what it asks is restarted at times. Raises psycopg.OperationalError."""
         with psycopg.connect(self.env["DATABASE_URL"], connect_timeout=LOOK_TIMEOUT_SECONDS) as connection:
             return connection.execute(statement, values).fetchall()
+
+    def command(self, *arguments: str) -> int:
+        """The exit status of a command of the operator's; shows what it said where that is not 0."""
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True)
+        if done.returncode != 0:
+            print(done.stdout + done.stderr, file=sys.stderr, flush=True)
+        return done.returncode
 
     def postgres_answers(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):

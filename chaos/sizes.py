@@ -24,9 +24,7 @@ class Sizes:
     postgres_restarts: int = 1
     failing_percent: float = 5.0  # calls that the provider fails
     refusing_percent: float = 1.0  # calls that it answers 429
-    stripe_failing_percent: float = (
-        20.0  # meter events that the stand-in for Stripe fails, half of them after taking them
-    )
+    stripe_failing_percent: float = 20.0  # meter events that Stripe fails, half of them once taken
     most_seconds: int = 1_800  # of one run
     baseline: int = 1  # 0: without the undisturbed run, and nothing is asked of the time
 

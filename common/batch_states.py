@@ -34,7 +34,7 @@ _FINISH = """
                 b.results_seconds, 86400 * coalesce((a.overrides ->> 'retention_days')::int, kept.days)
             )::double precision)
     FROM unnest(%(plans)s::text[], %(days)s::int[]) AS kept (plan, days), accounts a
-    WHERE b.id = ANY(%(ids)s::uuid[]) AND kept.plan = b.plan AND a.id = b.account_id
+    WHERE b.id = ANY(%(ids)s::uuid[]) AND kept.plan = a.plan AND a.id = b.account_id
         AND b.state IN ('in_progress', 'paused', 'cancelling', 'expiring') AND NOT b.retrying
         AND b.succeeded + b.failed + b.cancelled + b.expired = b.total
 """

@@ -206,7 +206,6 @@ def _insert(connection: Connection, caller: Caller, options: Options, file_id: U
         "id": batch_id,
         "account_id": caller.account_id,
         "api_key_id": caller.key_id,
-        "plan": caller.plan,
         "kind": options.kind,
         "endpoint": options.endpoint,
         "model": options.model,
@@ -342,12 +341,14 @@ _HOLD = text("""
     WHERE id = :batch_id
 """)
 
+# The plan may be another than at the beginning of the request: its upload may have taken minutes.
 _INSERT = text("""
     INSERT INTO batches (id, account_id, api_key_id, plan, kind, endpoint, model, metadata, input, input_file_id, state,
         completion_window, on_error, results_seconds, max_cost, webhook_url, webhook_events, expires_at)
-    VALUES (:id, :account_id, :api_key_id, :plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
+    SELECT :id, :account_id, :api_key_id, plan, :kind, :endpoint, :model, CAST(:metadata AS jsonb),
         CAST(:input AS jsonb), :input_file_id, 'validating', :completion_window, :on_error, :results_seconds, :max_cost,
-        :webhook_url, CAST(:webhook_events AS text[]), now() + make_interval(secs => :seconds))
+        :webhook_url, CAST(:webhook_events AS text[]), now() + make_interval(secs => :seconds)
+    FROM accounts WHERE id = :account_id
 """)
 
 # A file that its customer deleted is no longer named, but is still read by what began before.
@@ -378,10 +379,12 @@ _CANCEL = text("""
         AND state IN ('validating', 'in_progress', 'paused')
 """)
 
-# The rows are made pending by a worker: until then the batch stands as it was, but for its state.
+# The rows are made pending by a worker: until then the batch stands as it was, but for its state. It goes on with the
+# plan that its account has now: what had ended did not go along when that was changed.
 _RETRY = text(f"""
     UPDATE batches SET state = 'in_progress', retrying = true, ended_at = NULL, cancelling_at = NULL,
-        expires_at = now() + make_interval(secs => :seconds), expiring_at = NULL, results_expire_at = NULL
+        expires_at = now() + make_interval(secs => :seconds), expiring_at = NULL, results_expire_at = NULL,
+        plan = (SELECT plan FROM accounts WHERE id = :account_id)
     WHERE id = :batch_id AND account_id = :account_id AND state IN ('completed', 'cancelled', 'expired')
         AND results_expire_at > clock_timestamp()
         AND (cancelled > 0 OR expired > 0 OR failed > 0 AND EXISTS (

@@ -1,5 +1,6 @@
 """An account's plan as its subscriptions give it: settled whenever Stripe tells something, and when a time is over."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -20,7 +21,10 @@ from common import (
 from common.audit import Actor
 from common.database import as_owner
 from common.entitlement import Standing
+from common.errors import BatchyardError
 from common.settings import settings
+
+log = logging.getLogger(__name__)
 
 # Who acts, for the audit log.
 BILLING = Actor("billing")
@@ -69,7 +73,8 @@ def stand(connection: Connection, account_id: UUID, now: datetime) -> Standing:
     return entitlement.standing(
         stripe_registers.subscriptions(connection, account_id),
         stripe_registers.invoices(connection, account_id),
-        {name: plan.price for name, plan in plans.sold().items()},
+        # One that is no longer sold stays what its subscribers pay for.
+        {name: plan.price for name, plan in plans.plans().items()},
         now,
         timedelta(days=settings().payment_grace_days),
     )
@@ -88,8 +93,13 @@ def settle_due() -> list[Move]:
         due = connection.execute(_DUE, {"limit": ACCOUNTS_PER_PASS}).scalars().all()
     moves = []
     for account_id in due:
-        with as_owner() as connection:
-            move = settle(connection, account_id)
+        try:
+            with as_owner() as connection:
+                move = settle(connection, account_id)
+        except BatchyardError as error:
+            # As of limits of its own that a later version does not know: everybody else's sweep goes on.
+            log.error("an account's plan cannot be settled: %s", error.message, extra={"account": str(account_id)})
+            continue
         if move is not None:
             moves.append(move)
     return moves

@@ -25,7 +25,7 @@ from common import (
 from common import stripe_registers as registers
 from common.audit import Actor
 from common.database import as_account, as_owner
-from common.entitlement import NOT_BEGUN, Standing, Subscription
+from common.entitlement import NOT_BEGUN, WAITED_FOR, Standing, Subscription
 from common.errors import Conflict, InvalidRequest
 from common.plans import Plan
 from common.stripe_prices import Prices
@@ -64,11 +64,11 @@ def checkout(actor: Actor, account_id: UUID, plan: str) -> str:
                 "This account has a subscription: change the plan of that.", param="plan", code="already_subscribed"
             )
     if account.checkout_session is not None:
-        url = checkouts.still_open(account.checkout_session, plan)
+        url = checkouts.still_open(account.checkout_session, account.stripe_customer_id, plan)
         if url is not None:
             return url
     customer = billed_accounts.customer(actor, account)
-    session, url = checkouts.open_one(account, customer, wanted)
+    session, url = checkouts.open_one(actor, account, customer, wanted)
     checkouts.keep(actor, account, session, plan)
     return url
 
@@ -91,7 +91,7 @@ def _live(connection: Connection, account_id: UUID) -> Subscription | None:
 def change_plan(actor: Actor, account_id: UUID, plan: str) -> None:
     """Gives the account's subscription the prices of another plan, and bills or credits the difference now. The account
     has the plan as soon as Stripe's event tells of it. Raises as checkout does, and Conflict for an account without a
-    subscription."""
+    subscription, or while a payment of it is missing."""
     wanted = _sold(plan)
     with actor.transaction() as connection:
         live = _live(connection, account_id)
@@ -103,6 +103,13 @@ def change_plan(actor: Actor, account_id: UUID, plan: str) -> None:
         items = _changed_items(found, plan, prices)
         if not items:
             return
+        if found.status in WAITED_FOR:
+            # A smaller plan would credit what was never paid, and Stripe takes that for the payment.
+            raise Conflict(
+                "A payment of this subscription is missing: pay it in the portal, and then change the plan.",
+                param="plan",
+                code="payment_missing",
+            )
         # Where the card does not pay the difference, nothing changes.
         stripe.v1.subscriptions.update(
             live.id,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from common import billed_plans, ids
+from common import billed_plans, ids, plans
 from common.invariants import Finding
 
 # The sweep settles in seconds what is due.
@@ -13,8 +13,14 @@ LATE_MINUTES = 1
 
 
 def billing(connection: Connection) -> list[Finding]:
-    """Accounts whose plan does not follow from what Stripe told, that pay twice, or that nobody here has."""
-    return [*_unsettled(connection), *_paying_twice(connection), *_of_nobody(connection)]
+    """Accounts whose plan does not follow from what Stripe told, that pay twice, or for a plan that there is not, or
+    that nobody here has."""
+    return [
+        *_unsettled(connection),
+        *_paying_twice(connection),
+        *_to_no_plan(connection),
+        *_of_nobody(connection),
+    ]
 
 
 def _unsettled(connection: Connection) -> list[Finding]:
@@ -32,6 +38,13 @@ def _paying_twice(connection: Connection) -> list[Finding]:
     return [
         Finding("billing", ids.show("acct_", row.account_id), f"pays for {row.subscriptions} subscriptions at once")
         for row in connection.execute(_TWICE)
+    ]
+
+
+def _to_no_plan(connection: Connection) -> list[Finding]:
+    return [
+        Finding("billing", row.id, f"is to the plan {row.plan}, which the plans file does not have: it gives nothing")
+        for row in connection.execute(_TO_NO_PLAN, {"plans": list(plans.plans())})
     ]
 
 
@@ -57,4 +70,5 @@ _TWICE = text(f"""
     SELECT s.account_id, count(*) AS subscriptions FROM {_LIVE} AND s.account_id IS NOT NULL
     GROUP BY s.account_id HAVING count(*) > 1 ORDER BY s.account_id
 """)
+_TO_NO_PLAN = text(f"SELECT s.id, s.plan FROM {_LIVE} AND s.plan <> ALL(:plans) ORDER BY s.id")
 _OF_NOBODY = text(f"SELECT s.id FROM {_LIVE} AND s.account_id IS NULL ORDER BY s.id")

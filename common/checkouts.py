@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from common.stripe_api import SessionCreateParams, SessionCreateParamsLineItem, StripeClient
 
 
-def still_open(session: str, plan: str) -> str | None:
-    """Where an earlier checkout can still be paid, if it is for this plan; one for another is closed. Raises Conflict
-    for one that was paid, and whose subscription has not been told of yet."""
+def still_open(session: str, customer: str | None, plan: str) -> str | None:
+    """Where an earlier checkout can still be paid, if it is for this plan and of the customer that the account has now;
+    any other is closed. Raises Conflict for one that was paid, and whose subscription has not been told of yet."""
     with stripe_api.calling() as stripe:
         try:
             with stripe_api.calling():
@@ -31,7 +31,8 @@ def still_open(session: str, plan: str) -> str | None:
             raise Conflict("This account has just paid for a plan: it has it in a moment.", code="already_subscribed")
         if found.status != "open":
             return None
-        if stripe_api.metadatum(found.metadata, stripe_objects.PLAN) == plan and found.url is not None:
+        is_for_it = stripe_api.metadatum(found.metadata, stripe_objects.PLAN) == plan
+        if is_for_it and found.customer == customer and found.url is not None:
             return found.url
         # Where it is paid at this moment, Stripe refuses, and so do we.
         stripe.v1.checkout.sessions.expire(session)
@@ -45,7 +46,7 @@ def _is_running(stripe: "StripeClient", subscription: object) -> bool:
     return stripe.v1.subscriptions.retrieve(subscription).status not in stripe_objects.ENDED_SUBSCRIPTION
 
 
-def open_one(account: BilledAccount, customer: str, plan: Plan) -> tuple[str, str]:
+def open_one(actor: Actor, account: BilledAccount, customer: str, plan: Plan) -> tuple[str, str]:
     """The id and the address of a new one."""
     prices = stripe_prices.find(plan)
     of_account = stripe_objects.of_account(account.id)
@@ -65,7 +66,7 @@ def open_one(account: BilledAccount, customer: str, plan: Plan) -> tuple[str, st
     # Under one key Stripe takes one request: what is otherwise, as another plan, goes under another.
     digest = hashlib.sha256(json_text.dumps(params)).hexdigest()[:16]
     key = f"checkout-{account.shown_id}-{account.checkouts}-{digest}"
-    with stripe_api.calling() as stripe:
+    with billed_accounts.under_keys(actor, account) as stripe:
         opened = stripe.v1.checkout.sessions.create(params, {"idempotency_key": key})
     if opened.url is None:
         raise Conflict("This checkout is over: begin another.", code="checkout_over")

@@ -6,7 +6,7 @@ Two roles. The owner (`DATABASE_URL`) serves workers, migrations and the operato
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from common import together
+from common.once import Once
 from common.settings import settings
 from common.together import Whole
 
@@ -52,17 +53,17 @@ def _engine(url: str, pool_size: int, max_overflow: int = 4, **options: Any) -> 
     )
 
 
-@lru_cache(maxsize=1)
+@Once
 def owner_engine() -> Engine:
     return _engine(settings().database_url, pool_size=4)
 
 
-@lru_cache(maxsize=1)
+@Once
 def web_engine() -> Engine:
     return _engine(settings().web_database_url, pool_size=settings().web_threads)
 
 
-@lru_cache(maxsize=1)
+@Once
 def _statements() -> Engine:
     """The web role's connections for statements of which each is a transaction by itself. Few, for they are short."""
     return _engine(settings().web_database_url, pool_size=STATEMENTS_AT_ONCE, max_overflow=0, pool_reset_on_return=None)

@@ -17,10 +17,10 @@ def send(connection: Connection, user: User) -> None:
     mails.write(connection, user.email, "verify_email", {"link": links.to(links.VERIFY_EMAIL, token)})
 
 
-def send_again(user: User, address: str) -> None:
-    """As send, to somebody who knows the password, from the address of a request; not where that was done too often."""
+def send_again(user: User) -> None:
+    """As send, to somebody who knows the password; not where that was done too often."""
     with suppress(RateLimited):
-        guesses.of_mail(address, user.email)
+        guesses.of_unproven(user.email)
         with as_owner() as connection:
             send(connection, user)
 

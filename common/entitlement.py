@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Literal
 
 from common.plans import FREE
@@ -80,7 +81,7 @@ def standing(
     now: datetime,
     grace: timedelta,
 ) -> Standing:
-    """The best plan that a subscription gives, by `prices`, which has every plan that is sold; the free one where they
+    """The best plan that a subscription gives, by `prices`, which has every plan that there is; the free one where they
     have all ended. It does not matter in which order they are given."""
     begun = [one for one in subscriptions if one.ours and one.status not in NOT_BEGUN]
     if not begun:
@@ -125,10 +126,13 @@ def _look(one: Subscription, invoices: Sequence[Invoice], now: datetime, grace: 
 
 
 def _failed_at(one: Subscription, invoices: Sequence[Invoice]) -> datetime | None:
-    """Since when a payment has been missing; None where none is. The newest invoice says it, and the beginning of the
-    period where Stripe has told that one is missing, but not yet of which invoice."""
-    newest = max(invoices, key=lambda invoice: (invoice.created_at, invoice.id), default=None)
+    """Since when a payment has been missing; None where none is. The newest invoice says whether, and those before it
+    that are not paid either since when: a period that follows an unpaid one has no grace of its own. Where Stripe has
+    told that a payment is missing, but not yet of which invoice, it is the beginning of the period."""
+    newest_first = sorted(invoices, key=lambda invoice: (invoice.created_at, invoice.id), reverse=True)
+    missing = [one.failed_at for one in takewhile(lambda one: not one.ended, newest_first) if one.failed_at is not None]
+    newest = next(iter(newest_first), None)
     if newest is not None and not newest.ended and newest.failed_at is not None:
-        return newest.failed_at
+        return min(missing)
     told_of_it = newest is not None and one.period_start is not None and newest.created_at >= one.period_start
     return None if one.status in PAID or told_of_it else one.period_start or one.started_at

@@ -15,4 +15,5 @@ def even_time() -> Iterator[None]:
     try:
         yield
     finally:
+        # What is left of it is waited out.
         time.sleep(max(0.0, end - time.monotonic()))

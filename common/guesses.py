@@ -7,13 +7,13 @@ which is no guess.
 
 import hashlib
 import math
-from functools import lru_cache
 from uuid import UUID
 
 from limits.storage import storage_from_string
 
 from common import shared_windows
 from common.errors import RateLimited
+from common.once import Once
 from common.shared_windows import SharedWindows
 from common.windows import Window, window
 
@@ -24,6 +24,8 @@ LOG_INS_OF_BOTH = 10
 LOG_INS_OF_ADDRESS = 100
 LOG_INS_OF_EMAIL = 100
 MAILS_TO_EMAIL = 5
+# In a window of their own, as long as such a link is good: whoever fills it has had links mailed to whom they keep out.
+RESETS_TO_EMAIL = 5
 MAILS_OF_ADDRESS = 60
 MAILS_OF_ACCOUNT = 100
 OWN_PASSWORDS = 10
@@ -51,6 +53,21 @@ def of_mail(address: str, email: str) -> None:
     )
 
 
+def of_reset(address: str, email: str) -> None:
+    """Counts a request, from an address, for a link to reset a password, whether or not one is mailed. Raises
+    RateLimited."""
+    _count(
+        window("mails-of-reset", _hidden(email), HOUR, RESETS_TO_EMAIL),
+        window("mails-of-address", _hidden(address), HOUR, MAILS_OF_ADDRESS),
+    )
+
+
+def of_unproven(email: str) -> None:
+    """Counts a log-in with the password of an address that nobody has proven, which has its link mailed again. Raises
+    RateLimited. In a window that nothing else counts in: there it would show that the address is nobody's yet."""
+    _count(window("mails-of-log-in", _hidden(email), HOUR, MAILS_TO_EMAIL))
+
+
 def of_invitation(account_id: UUID, email: str) -> None:
     """Counts an invitation. Raises RateLimited."""
     _count(
@@ -74,7 +91,7 @@ def _hidden(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-@lru_cache(maxsize=1)
+@Once
 def _shared() -> SharedWindows:
     storage = storage_from_string(shared_windows.storage_url(), **shared_windows.storage_options())
     return SharedWindows(storage)

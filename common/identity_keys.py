@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from jwt import PyJWK, PyJWTError
 
 from common.bounded_fetch import FetchFailed, fetch_json
 from common.errors import Unavailable
+from common.once import Once
 from common.settings import settings
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class KeySet:
         return time.monotonic() - self._fetched_at
 
     def _fetch(self, wait: bool) -> None:
-        if not self._fetching.acquire(blocking=wait):
+        # While the provider fails, one request at a time waits for it, and leaves the threads to whoever needs no keys.
+        if not self._fetching.acquire(blocking=wait and not self._failed):
             return
         try:
             if time.monotonic() >= self._next_fetch_at:
@@ -102,7 +103,7 @@ class KeySet:
         return url
 
 
-@lru_cache(maxsize=1)
+@Once
 def key_set() -> KeySet:
     """That of the settings, which name an issuer."""
     issuer = settings().oidc_issuer

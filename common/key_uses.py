@@ -6,7 +6,6 @@ A process that is killed loses at most the last EVERY_SECONDS of it. One that en
 import atexit
 import logging
 from datetime import UTC, datetime
-from functools import lru_cache
 from threading import Lock, Timer
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.database import web_engine
+from common.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class KeyUses:
                 self._moments = moments | self._moments
 
 
-@lru_cache(maxsize=1)
+@Once
 def gathered() -> KeyUses:
     """This process's own."""
     uses = KeyUses(web_engine())

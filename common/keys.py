@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, LiteralString, NamedTuple
+from typing import Any, Literal, LiteralString, NamedTuple, get_args
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -16,7 +16,8 @@ from common.grouped import Grouped
 from common.plans import Plan
 from common.quotas import Allowance
 
-SCOPES = ("jobs", "batches", "files", "webhooks", "usage", "keys", "billing", "admin")
+Scope = Literal["jobs", "batches", "files", "webhooks", "usage", "keys", "billing", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 # A program seldom has to do with what its account pays.
 DEFAULT_SCOPES = SCOPES[:-2]
 MAX_LIFE = timedelta(days=3_650)

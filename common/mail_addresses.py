@@ -12,7 +12,7 @@ MAX_LOCAL_BYTES = 64
 # forms are left out: nobody is reached by them alone, and they are what injections are made of.
 _ATOMS = r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
 _LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
-_ADDRESS = re.compile(rf"(?P<local>{_ATOMS})@{_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(rf"(?P<local>{_ATOMS})@(?P<domain>{_LABEL}(?:\.{_LABEL})*)")
 
 
 def is_address(text: str) -> bool:
@@ -22,6 +22,7 @@ def is_address(text: str) -> bool:
         found is not None
         and len(text.encode()) <= MAX_ADDRESS_BYTES
         and len(found["local"].encode()) <= MAX_LOCAL_BYTES
+        and _is_itself(found["domain"])
     )
 
 
@@ -29,6 +30,15 @@ def check(text: str, param: str = "email") -> None:
     """Raises InvalidRequest for what is no address."""
     if not is_address(text):
         raise InvalidRequest(f"{param} is an address such as ada@example.com.", param=param, code="invalid_email")
+
+
+def _is_itself(domain: str) -> bool:
+    """Whether mail for this domain goes to it, and to no other: IDNA reads some letters as others, such as those of
+    full width, and then whoever has the one address would be mailed what is said to the other."""
+    try:
+        return domain.isascii() or domain.encode("idna").decode("idna") == domain.lower()
+    except UnicodeError:
+        return False
 
 
 def _is_encodable(text: str) -> bool:

@@ -91,8 +91,8 @@ _TEXTS: Mapping[Template, tuple[str, ...]] = {
     ),
     "address_known": (
         "You have an account already",
-        "Somebody tried to sign up with this address, which has an account. If it was you, log in, or reset your"
-        " password if you have forgotten it:",
+        "Somebody tried to sign up with this address, or to change theirs to it, and it has an account. If it was you,"
+        " log in, or reset your password if you have forgotten it:",
         "{link}",
         "If it was not you, do nothing: nothing has changed.",
     ),

@@ -70,7 +70,8 @@ def settle_by_hand(identifier: str, verdict: Verdict) -> None:
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
 
-# Nothing of the hour may be on its way, nor so new that the sum may be without it.
+# Nothing of the hour may be on its way, nor so new that the sum may be without it: also of what is in doubt the last
+# attempt may have been the one that Stripe took.
 _OF_HOUR = """
     coalesce(sum(tokens) FILTER (WHERE state = 'delivered'), 0)::bigint AS delivered,
     coalesce(sum(tokens) FILTER (WHERE state = 'in_doubt'), 0)::bigint AS in_doubt,
@@ -79,12 +80,12 @@ _OF_HOUR = """
 
 _HOURS = text(f"""
     SELECT * FROM (
-        SELECT account_id, customer, meter, hour, max(delivered_at) AS delivered_at, {_OF_HOUR} FROM meter_outbox o
+        SELECT account_id, customer, meter, hour, max(greatest(delivered_at, attempted_at)) AS last_at, {_OF_HOUR}
+        FROM meter_outbox o
         WHERE (account_id, meter, hour) IN (SELECT account_id, meter, hour FROM meter_outbox WHERE state = 'in_doubt')
         GROUP BY account_id, customer, meter, hour
     ) AS of_hour
-    WHERE in_doubt > 0 AND still
-        AND coalesce(delivered_at < clock_timestamp() - CAST(:summed_after AS interval), true)
+    WHERE in_doubt > 0 AND still AND last_at < clock_timestamp() - CAST(:summed_after AS interval)
     ORDER BY random() LIMIT :limit
 """)
 

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from rq import Queue
 
 from common import ids
+from common.once import Once
 from common.plans import Plan, plans
 from common.settings import settings
 from common.together import after_commit
@@ -61,7 +62,7 @@ def connect(seconds: float = 5) -> Redis:
     )
 
 
-@lru_cache(maxsize=1)
+@Once
 def redis() -> Redis:
     """The client of all who put something on a queue: a request must not hang on a Redis that is away."""
     return connect(REQUEST_SECONDS)

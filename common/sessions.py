@@ -15,7 +15,8 @@ from sqlalchemy import Connection, text
 
 from common import access_tokens, email_verification, guesses, ids, opaque_tokens, password_hashes, people, users
 from common.database import as_owner, read_all
-from common.errors import AuthenticationFailed, Conflict, NotFound, PermissionDenied
+from common.errors import AuthenticationFailed, Conflict, NotFound
+from common.even_time import even_time
 from common.people import Person
 
 LIFE = timedelta(days=30)
@@ -54,19 +55,18 @@ class Session:
 
 def log_in(email: str, password: str, address: str, *, page: bool = True) -> NewSession:
     """A new session of the user with this address and password. `address` is where the request comes from. Raises
-    AuthenticationFailed, the same for an unknown address and a wrong password and as late; PermissionDenied where the
-    address is not verified yet, which has another link mailed; RateLimited."""
+    AuthenticationFailed, the same and as late for an unknown address, a wrong password, and an address that is not
+    verified yet, which has another link mailed; RateLimited."""
     email = users.normal(email)
     guesses.of_password(address, email)
     user = users.find(email)
     good = password_hashes.matches(password, user.password_hash if user is not None else None)
-    if user is None or not good:
+    if user is None or not good or not user.verified:
+        # Another answer would tell whoever signs up with somebody's address, and then logs in, whether it is a user's.
+        with even_time():
+            if user is not None and good:
+                email_verification.send_again(user)
         raise _refused_log_in()
-    if not user.verified:
-        email_verification.send_again(user, address)
-        raise PermissionDenied(
-            "This address is not verified yet: follow the link that was mailed to it.", code="email_not_verified"
-        )
     with as_owner() as connection:
         made = begin(connection, user.id, user.version, address, page=page)
     if made is None:
@@ -77,7 +77,9 @@ def log_in(email: str, password: str, address: str, *, page: bool = True) -> New
 
 def _refused_log_in() -> AuthenticationFailed:
     return AuthenticationFailed(
-        "The address or the password is wrong: mend it, or reset the password.", code="invalid_login"
+        "The address or the password is wrong, or the address is not verified yet: mend it, follow the link that was"
+        " mailed, or reset the password.",
+        code="invalid_login",
     )
 
 

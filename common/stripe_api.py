@@ -7,11 +7,11 @@ lost answer, is made under the same idempotency key, so that Stripe does it once
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from common import json_text
 from common.errors import Conflict, InvalidRequest, Unavailable
+from common.once import Once
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class StripeAway(Unavailable):
 
 class StripeBusy(StripeAway):
     """Stripe did not do it, for now: it had too much to do, or does not know the key."""
+
+
+class StripeFailed(StripeAway):
+    """It answered with an error of its own, which it repeats for a day under the same idempotency key."""
 
 
 class StripeRefused(Conflict):
@@ -83,7 +87,7 @@ def metadatum(metadata: Any, name: str) -> str | None:
     return metadata[name] if metadata is not None and name in metadata else None
 
 
-@lru_cache(maxsize=1)
+@Once
 def client() -> "StripeClient":
     """Stripe, for all threads of this process. Raises Conflict where there is no key."""
     key = settings().stripe_secret_key
@@ -104,7 +108,7 @@ def client() -> "StripeClient":
     )
 
 
-@lru_cache(maxsize=1)
+@Once
 def _connections() -> "RequestsClient":
     """Those of this process, for each thread its own."""
     import stripe
@@ -132,8 +136,10 @@ def calling() -> Iterator["StripeClient"]:
         raise _away(error) from None
     except stripe.StripeError as error:
         # 409 is another call under the same idempotency key, which has not ended yet.
-        if error.http_status is None or error.http_status >= 500 or error.http_status in (409, 429):
+        if error.http_status is None or error.http_status in (409, 429):
             raise _away(error) from None
+        if error.http_status >= 500:
+            raise _away(error, StripeFailed) from None
         kind = "idempotency_error" if isinstance(error, stripe.IdempotencyError) else "refused"
         told = error.user_message or "it gave no reason."
         param = getattr(error, "param", None)

@@ -37,8 +37,8 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
-# Up to the year 9999.
-Seconds = Annotated[int, Field(ge=0, le=253_402_300_799)]
+# Up to the year 9998: a time zone, or a grace, makes no moment of it that there is not.
+Seconds = Annotated[int, Field(ge=0, le=253_370_764_799)]
 Cents = Annotated[int, Field(ge=-(2**62), le=2**62)]
 Metadata = dict[str, Any]
 ToldT = TypeVar("ToldT", bound="Told")

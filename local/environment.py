@@ -28,6 +28,9 @@ def without_our_own(home: Home, given: Mapping[str, str]) -> dict[str, str]:
     if kept.get("STRIPE_SECRET_KEY") == STANDIN_KEY:
         for name in ("STRIPE_SECRET_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRET"):
             kept.pop(name, None)
+    # Of the port that the stack had then.
+    if "BASE_URL" in kept and kept.get("PUBLIC_URL") == kept["BASE_URL"]:
+        del kept["PUBLIC_URL"]
     return kept
 
 

@@ -75,14 +75,19 @@ class Mailbox:
         """What aiosmtpd calls with each mail."""
         content = envelope.original_content or b""
         mail = email.message_from_bytes(content, policy=email.policy.default)
-        found = _OUR_ID.fullmatch(str(mail["Message-ID"]).strip())
+        found = _OUR_ID.fullmatch(_message_id(mail))
         file = self.folder / f"{found[1] if found is not None else secrets.token_hex(16)}.eml"
         draft = file.with_suffix(".draft")
         draft.write_bytes(content)
         # Whoever looks for mails finds whole ones alone.
         draft.replace(file)
-        self._tell(f"mail to {', '.join(envelope.rcpt_tos)}: {mail['Subject']}{_link(mail)} ({file})")
+        self._tell(_printable(f"mail to {', '.join(envelope.rcpt_tos)}: {_read(mail)} ({file})"))
         return "250 kept"
+
+    async def handle_exception(self, error: Exception) -> str:
+        """What aiosmtpd calls where a mail was not kept, as on a full disk: its sender tries again later."""
+        self._tell(f"a mail was not kept: {error}")
+        return "451 not kept"
 
     async def _close(self) -> None:
         self._server.close()
@@ -112,8 +117,22 @@ def _password(home: Home) -> str:
     return home.secret("mail_password")
 
 
-def _link(mail: EmailMessage) -> str:
-    """The mail's link, behind a space, if it has one."""
-    text = mail.get_body(("plain",))
-    found = _LINK.search(str(text.get_content())) if text is not None else None
-    return f" {found[0]}" if found is not None else ""
+def _message_id(mail: EmailMessage) -> str:
+    """As it was sent: what is malformed is the end of the package's parser."""
+    return next((str(value).strip() for name, value in mail.raw_items() if name.lower() == "message-id"), "")
+
+
+def _read(mail: EmailMessage) -> str:
+    """The mail's subject, with its link if it has one."""
+    try:
+        text = mail.get_body(("plain",))
+        found = _LINK.search(str(text.get_content())) if text is not None else None
+        return str(mail["Subject"]) + (f" {found[0]}" if found is not None else "")
+    # Whatever the parser fails at, such as an unknown charset: the mail is kept, and only not shown.
+    except Exception:
+        return "a mail that cannot be read"
+
+
+def _printable(line: str) -> str:
+    """A terminal obeys some characters."""
+    return "".join(character if character.isprintable() else "?" for character in line)

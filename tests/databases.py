@@ -34,10 +34,9 @@ def _made(services: Stack, statement: LiteralString, *templates: str) -> Iterato
     administration = _url(services.env["DATABASE_URL"], "postgres")
     with psycopg.connect(administration, autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, (name, *templates))))
-    try:
-        yield {setting: _url(services.env[setting], name) for setting in ("DATABASE_URL", "WEB_DATABASE_URL")}
-    finally:
-        with psycopg.connect(administration, autocommit=True) as connection:
+        try:
+            yield {setting: _url(services.env[setting], name) for setting in ("DATABASE_URL", "WEB_DATABASE_URL")}
+        finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

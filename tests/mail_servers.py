@@ -6,11 +6,11 @@ import email.policy
 import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Literal
+from typing import Any, Literal
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -47,6 +47,8 @@ class MailServer:
     logins: list[str] = field(default_factory=list)
     # Mails begun, by recipient.
     begun: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # What a command is answered before anybody is named, such as EHLO or MAIL, in the place of what it does.
+    turned_away: dict[str, str] = field(default_factory=dict)
 
     def url(self, scheme: str = "smtp", host: str = "127.0.0.1", login: str = "", query: str = "") -> str:
         return f"{scheme}://{login}{host}:{self.port}{query}"
@@ -98,6 +100,19 @@ class _Connection(SMTP):
             self.transport.abort()
         await asyncio.Event().wait()
         return otherwise
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        await self._unless_turned_away("EHLO", super().smtp_EHLO, hostname)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        await self._unless_turned_away("STARTTLS", super().smtp_STARTTLS, arg)
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        await self._unless_turned_away("MAIL", super().smtp_MAIL, arg)
+
+    async def _unless_turned_away(self, command: str, act: Callable[[Any], Awaitable[None]], arg: str | None) -> None:
+        reply = self._of.turned_away.get(command)
+        await (act(arg) if reply is None else self.push(reply))
 
     async def smtp_RCPT(self, arg: str) -> None:
         recipient = arg[len("TO:<") :].split(">")[0]

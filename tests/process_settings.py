@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from common import database, key_uses, queue, stripe_api
+from common.once import Once
 from common.settings import Settings
 
 
@@ -26,18 +27,20 @@ def process_settings(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def _forget() -> None:
-    if key_uses.gathered.cache_info().currsize:
-        key_uses.gathered().close()
+    if (uses := key_uses.gathered.made()) is not None:
+        uses.close()
     for engine in (database.owner_engine, database.web_engine, database._statements):
-        if engine.cache_info().currsize:
-            engine().dispose()
-    if queue.redis.cache_info().currsize:
-        queue.redis().close()
-    if stripe_api._connections.cache_info().currsize:
-        stripe_api._connections().close()  # type: ignore[no-untyped-call]  # the package types all but this
+        if (pool := engine.made()) is not None:
+            pool.dispose()
+    if (redis := queue.redis.made()) is not None:
+        redis.close()
+    if (connections := stripe_api._connections.made()) is not None:
+        connections.close()  # type: ignore[no-untyped-call]  # the package types all but this
     # Every cache of common/, found rather than listed: one that is added later must not keep an old setting.
     for name, module in list(sys.modules.items()):
         if name.startswith("common."):
             for member in list(vars(module).values()):
-                if callable(clear := getattr(member, "cache_clear", None)):
+                if isinstance(member, Once):
+                    member.forget()
+                elif callable(clear := getattr(member, "cache_clear", None)):
                     clear()

@@ -52,11 +52,16 @@ def offered() -> Response:
 
 @blueprint.post("/accept")
 @for_people()
-@documented("Accept an invitation", {200: auth_schemas.AccessToken}, json=(auth_forms.WithToken,))
+@documented(
+    "Accept an invitation", {200: auth_schemas.AccessToken | auth_schemas.Done}, json=(auth_forms.WithToken,)
+)  # fmt: skip
 def accept() -> Response:
-    """As the user with the address that was invited. Answers with an access token for the account, which is chosen."""
+    """As the user with the address that was invited. Answers with an access token for the account, which is chosen; who
+    comes by an identity provider has no session to choose it in, and names it with each request."""
     form = forms.parse(auth_forms.WithToken, forms.json_object())
     account_id = invitations.accept(person(), form.token)
+    if person().session_id is None:
+        return auth_render.done()
     session_id = sessions.choose_account(person(), account_id)
     return auth_render.access_token(access_tokens.issue(session_id, account_id))
 

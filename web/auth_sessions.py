@@ -13,7 +13,7 @@ blueprint = Blueprint("auth-sessions", __name__, url_prefix="/auth")
 
 @blueprint.post("/log-in")
 @for_anybody()
-@documented("Log in", {200: auth_schemas.Tokens}, json=(auth_forms.LogIn,), refuses=(401, 403))
+@documented("Log in", {200: auth_schemas.Tokens}, json=(auth_forms.LogIn,), refuses=(401,))
 def log_in() -> Response:
     """Begins a session. The access token is good for a quarter of an hour, and the refresh token for the next ones."""
     form = forms.parse(auth_forms.LogIn, forms.json_object())

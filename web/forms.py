@@ -11,7 +11,7 @@ from common.batches import DEFAULT_WINDOW
 from common.endpoints import CHAT, MAX_MODEL_CHARACTERS, PROMPT_FIELDS, Endpoint
 from common.errors import InvalidRequest, TooLarge
 from common.jobs import MAX_EXPIRES_IN_SECONDS
-from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP
+from common.keys import DEFAULT_OVERLAP, MAX_LIFE, MAX_OVERLAP, Scope
 from common.plans import MOST_OUTPUT_TOKENS
 from common.reservations import ANSWERS, MAX_ANSWERS, OUTPUT_BOUNDS
 from common.settings import settings
@@ -234,9 +234,6 @@ class Expiring(Form):
         if self.expires_in is not None:
             return datetime.now(UTC) + timedelta(seconds=self.expires_in)
         return datetime.fromtimestamp(self.expires_at, UTC) if self.expires_at is not None else None
-
-
-Scope = Literal["jobs", "batches", "files", "webhooks", "usage", "keys", "admin"]
 
 
 class CreateKey(Expiring):

@@ -11,10 +11,12 @@ import aiosmtplib
 from aiosmtplib import (
     SMTPAuthenticationError,
     SMTPConnectError,
+    SMTPDataError,
     SMTPException,
     SMTPNotSupported,
     SMTPRecipientsRefused,
     SMTPResponseException,
+    SMTPSenderRefused,
     SMTPServerDisconnected,
 )
 
@@ -102,8 +104,9 @@ async def _transmit(server: MailServer, made: EmailMessage) -> Outcome:
 
 
 def _judge(error: SMTPException | OSError) -> Outcome:
-    """The failure by its name, and whether another attempt is of no use: after a 5xx about this mail. One about the
-    connection or the login is the operator's to mend, and the mail waits."""
+    """The failure by its name, and whether another attempt is of no use: after a 5xx about this mail, its recipient or
+    its content. One about the connection, the login or the sender, who is that of all mails, is the operator's to mend,
+    and the mail waits."""
     match error:
         case SMTPRecipientsRefused(recipients=[refused, *_]):
             return ("recipient_refused" if refused.code >= 500 else "put_off"), refused.code >= 500, _said(refused)
@@ -115,8 +118,14 @@ def _judge(error: SMTPException | OSError) -> Outcome:
             return ("tls_failed" if _is_tls(error) else "connection_failed"), False, error.message
         case SMTPServerDisconnected():
             return "connection_lost", False, error.message
+        case SMTPResponseException() if error.code < 500:
+            return "put_off", False, _said(error)
+        case SMTPDataError():
+            return "refused", True, _said(error)
+        case SMTPSenderRefused():
+            return "sender_refused", False, _said(error)
         case SMTPResponseException():
-            return ("refused" if error.code >= 500 else "put_off"), error.code >= 500, _said(error)
+            return "connection_failed", False, _said(error)
         case SMTPException():
             return "not_supported", False, error.message
         case _:

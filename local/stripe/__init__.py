@@ -20,8 +20,9 @@ What is as at Stripe and easily forgotten:
 Its pages, Checkout and the customer portal, are in local/stripe/pages.py with the words that their buttons have.
 
 What it leaves out: trials, coupons, taxes, one-time prices in subscriptions, several intervals in one subscription,
-schedules, pauses, sources and payment methods (a customer has one card, which pays or is declined). A metered price is
-billed for a whole period as it is at its end, and Stripe's portal would not switch a plan that has one; this one does.
+schedules, pauses, pending updates, sources and payment methods (a customer has one card, which pays or is declined).
+A metered price is billed for a whole period as it is at its end, and Stripe's portal would not switch a plan that has
+one; this one does.
 
 Addresses of its own, without a key, in JSON:
   GET  /_standin/settings      what goes wrong; PUT replaces it (what is not named goes back to nothing), POST changes

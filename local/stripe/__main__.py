@@ -66,7 +66,8 @@ async def _serve(store: Store, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+    # What is compressed stays so, and is no form: what could not be unpacked would be a failure of aiohttp.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, auto_decompress=False)
     sender = Sender(store)
     listening = _listening(port)
     root = f"http://127.0.0.1:{listening.getsockname()[1]}"

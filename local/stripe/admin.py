@@ -107,7 +107,8 @@ class Admin:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         given = json.loads(await request.read() or b"{}")
-    except (ValueError, RecursionError):
+    # The last is a client that is gone before it has sent all: nobody reads the answer.
+    except (ValueError, RecursionError, ConnectionError):
         raise _refused(400, "the body is no JSON") from None
     if not isinstance(given, dict):
         raise _refused(400, "the body is a JSON object")

@@ -89,7 +89,8 @@ class Api:
     async def _answer(self, request: web.Request, answer: Answer, call_id: str, fault: Fault | None) -> Told:
         try:
             encoded = await request.text() if request.method == "POST" else request.rel_url.raw_query_string
-        except (UnicodeDecodeError, LookupError):
+        # The last is a client that is gone before it has sent all: nobody reads the answer.
+        except (UnicodeDecodeError, LookupError, ConnectionError):
             raise errors.invalid("Invalid request: the body is no form in UTF-8.") from None
         except web.HTTPRequestEntityTooLarge:
             raise errors.too_large() from None

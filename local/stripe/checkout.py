@@ -197,9 +197,7 @@ def pay(call: Call, session: Object, fails_later: bool) -> Object:
 
 def decline() -> None:
     """What a refused card does at Checkout: nothing but an error on the page."""
-    refused = declined()
-    refused.keeps = False
-    raise refused
+    raise declined(keeps=False)
 
 
 def address_after(session: Object) -> str:

@@ -58,8 +58,8 @@ def no_such(noun: str, id: str, param: str = "id") -> RefusedError:
     )
 
 
-def declined(message: str = "Your card was declined.") -> RefusedError:
-    return RefusedError(402, "card_error", message, code="card_declined", keeps=True)
+def declined(*, keeps: bool = True) -> RefusedError:
+    return RefusedError(402, "card_error", "Your card was declined.", code="card_declined", keeps=keeps)
 
 
 def repeated_event(identifier: str) -> RefusedError:

@@ -249,10 +249,10 @@ def _invoice(invoice: Object) -> dict[str, object]:
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    """Its fields that are texts; what is no form has none."""
+    """Its fields that are texts; what is no form, or was never sent whole, has none."""
     try:
         parsed = parse(await request.text())
-    except (UnicodeDecodeError, LookupError, RefusedError):
+    except (UnicodeDecodeError, LookupError, RefusedError, ConnectionError):
         return {}
     return {name: value for name, value in parsed.items() if isinstance(value, str)}
 

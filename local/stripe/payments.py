@@ -10,16 +10,18 @@ from local.stripe.store import Object
 RETRY_DAYS = (3, 5, 7)
 
 
-def attempt(call: Call, invoice: Object, *, asked: bool = False, elsewhere: bool = False) -> None:
-    """`asked` is by a call or a page, which is told by RefusedError when it is declined; `elsewhere` needs no card."""
+def attempt(call: Call, invoice: Object, *, asked: bool = False, elsewhere: bool = False) -> bool:
+    """Whether it is paid. `asked` is by a call or a page, which is told by RefusedError when it is not; `elsewhere`
+    needs no card."""
     customer = call.existing("customer", invoice["customer"])
     nothing_due = invoice["amount_due"] == 0
     if nothing_due or elsewhere or not customer[customers.CARD_FAILS]:
         _paid(call, invoice, attempted=not nothing_due)
-        return
+        return True
     _failed(call, invoice, asked)
     if asked:
         raise declined()
+    return False
 
 
 def _paid(call: Call, invoice: Object, attempted: bool) -> None:
@@ -36,8 +38,7 @@ def _paid(call: Call, invoice: Object, attempted: bool) -> None:
     events.tell(call, "invoice.paid", invoice)
     events.tell(call, "invoice.payment_succeeded", invoice)
     subscription = call.existing("subscription", invoices.subscription_of(invoice))
-    latest = subscription["latest_invoice"] == invoice["id"]
-    if latest and subscription["status"] in ("incomplete", "past_due"):
+    if _is_latest(subscription, invoice) and subscription["status"] in ("incomplete", "past_due"):
         subscriptions.become(call, subscription, "active")
 
 
@@ -52,7 +53,12 @@ def _failed(call: Call, invoice: Object, asked: bool) -> None:
     invoice |= {"attempt_count": invoice["attempt_count"] + 1, "attempted": True}
     events.tell(call, "invoice.payment_failed", call.store.put(invoice))
     subscription = call.existing("subscription", invoices.subscription_of(invoice))
-    if subscription["status"] == "active":
+    if _is_latest(subscription, invoice) and subscription["status"] == "active":
         subscriptions.become(call, subscription, "past_due")
     if subscription["status"] == "past_due" and not asked and invoice["next_payment_attempt"] is None:
         subscriptions.end(call, subscription, "payment_failed")
+
+
+def _is_latest(subscription: Object, invoice: Object) -> bool:
+    """Of an older one, neither end moves the subscription: it could not be moved back."""
+    return bool(subscription["latest_invoice"] == invoice["id"])

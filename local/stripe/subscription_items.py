@@ -144,10 +144,11 @@ def list_(call: Call) -> Object:
 def _changed(call: Call, subscription: Object, given: Params) -> Object:
     before = {**subscription}
     proration = given.choice("proration_behavior", PRORATIONS, "create_prorations")
-    given.pass_over("payment_behavior", "subscription")
+    behaviour = given.choice("payment_behavior", subscriptions.BEHAVIOURS, "allow_incomplete")
+    given.pass_over("subscription")
     change(call, subscription, [given])
     given.finish()
-    subscriptions.bill_change(call, subscription, before, proration)
+    subscriptions.bill_change(call, subscription, before, proration, behaviour)
     return call.existing("subscription", subscription["id"])
 
 

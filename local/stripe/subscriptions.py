@@ -18,7 +18,7 @@ from local.stripe.subscription_items import PRORATIONS, Wanted
 
 URL = "/v1/subscriptions"
 ENDED = ("canceled", "incomplete_expired")
-BEHAVIOURS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
+BEHAVIOURS = ("allow_incomplete", "default_incomplete", "error_if_incomplete")
 PASSED_OVER = (
     "automatic_tax",
     "collection_method",
@@ -42,9 +42,7 @@ def create(call: Call) -> Object:
     metadata, description = params.metadata(), params.text("description")
     subscription = begin(call, customer, wanted, metadata, description, mode, pays=behaviour != "default_incomplete")
     if behaviour == "error_if_incomplete" and subscription["status"] == "incomplete":
-        refused = declined()
-        refused.keeps = False
-        raise refused
+        raise declined(keeps=False)
     if _read_cancellation(call, subscription):
         call.store.put(subscription)
     return subscription
@@ -103,17 +101,15 @@ def update(call: Call) -> Object:
     changes = params.groups("items")
     if changes:
         subscription_items.change(call, subscription, changes)
-    bill_change(call, subscription, before, proration)
-    changed = call.existing("subscription", subscription["id"])
-    if behaviour == "error_if_incomplete" and changed["status"] == "past_due" != before["status"]:
-        refused = declined()
-        refused.keeps = False
-        raise refused
-    return changed
+    bill_change(call, subscription, before, proration, behaviour)
+    return call.existing("subscription", subscription["id"])
 
 
-def bill_change(call: Call, subscription: Object, before: Object, proration: str) -> None:
-    """Keeps a changed subscription, tells of it, and bills what the change of items costs or gives back."""
+def bill_change(
+    call: Call, subscription: Object, before: Object, proration: str, behaviour: str = "allow_incomplete"
+) -> None:
+    """Keeps a changed subscription, tells of it, and bills what the change of items costs or gives back. Raises
+    RefusedError where that is not paid and has to be: then nothing has changed."""
     subscription_items.prorate(call, subscription, before, proration)
     keep(call, subscription, before)
     if proration == "always_invoice" and subscription[PENDING]:
@@ -122,7 +118,8 @@ def bill_change(call: Call, subscription: Object, before: Object, proration: str
         invoice = invoices.draft(call, subscription, "subscription_update", pending, start, end)
         call.store.put(subscription)
         invoices.finalize(call, invoice)
-        payments.attempt(call, invoice)
+        if not payments.attempt(call, invoice) and behaviour == "error_if_incomplete":
+            raise declined(keeps=False)
 
 
 def cancel(call: Call) -> Object:

@@ -4,11 +4,13 @@ sends to a running web process."""
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from uuid import UUID
 
 import psycopg
 import pytest
 
-from common import accounts, keys
+from common import accounts, billing, keys
+from common.audit import COMMAND_LINE
 from local.stack import Stack
 from tests import databases
 from tests.conftest import redis_database
@@ -178,6 +180,20 @@ def test_of_two_plans_begun_at_one_moment_one_can_be_paid(running: Shop, browser
     assert sorted(browser.press(page, "pay") for page in pages) in ([303], [303, 410])
 
 
+def test_a_page_of_a_customer_that_is_no_more_is_not_shown_again(running: Shop, browser: Browser) -> None:
+    account = running.account()
+    before = account.page("checkout", plan="pro")
+    with psycopg.connect(running.env["DATABASE_URL"]) as database:
+        (account_id,) = databases.one(database, "SELECT account_id FROM api_keys WHERE prefix = %s", account.prefix)
+    with process_settings(running.env):
+        billing.forget_customer(COMMAND_LINE, UUID(str(account_id)))
+    now = account.page("checkout", plan="pro")
+    assert now != before
+    assert browser.press(before, "pay") == 410
+    assert browser.press(now, "pay") == 303
+    account.wait_for("active", "pro")
+
+
 def test_a_plan_whose_difference_is_not_paid_stays_as_it_was(running: Shop, browser: Browser) -> None:
     account = running.account()
     browser.press(account.page("checkout", plan="pro"), "pay", card="fails_later")
@@ -185,6 +201,24 @@ def test_a_plan_whose_difference_is_not_paid_stays_as_it_was(running: Shop, brow
     refused = account.post("plan", plan="team")
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "stripe_refused")
     assert account.get("billing")["plan"] == "pro"
+
+
+def test_while_a_payment_is_missing_the_plan_cannot_be_changed(running: Shop, browser: Browser) -> None:
+    account = running.account()
+    browser.press(account.page("checkout", plan="team"), "pay", card="fails_later")
+    account.wait_for("active", "team")
+    running.standin.admin("POST", "advance", seconds=32 * DAY)
+    account.wait_for("past_due", "team")
+    # The smaller plan would credit what was never paid, and that would count as the payment.
+    refused = account.post("plan", plan="pro")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "payment_missing")
+    portal = account.page("portal")
+    browser.press(portal, "card_pays")
+    for invoice in _open_invoices(running, account):
+        browser.press(portal, "pay", invoice=invoice)
+    account.wait_for("active", "team")
+    assert account.post("plan", plan="pro").status_code == 200
+    account.wait_for("active", "pro")
 
 
 def test_what_stripe_does_and_does_not_answer_is_not_done_twice(running: Shop) -> None:
@@ -199,6 +233,20 @@ def test_what_stripe_does_and_does_not_answer_is_not_done_twice(running: Shop) -
     page = account.page("checkout", plan="pro")
     assert account.page("checkout", plan="pro") == page
     assert len(told_by(running.standin, "customers?limit=100")["data"]) == before + 1
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", "/v1/checkout/sessions"])
+def test_an_error_of_stripes_own_is_not_repeated_to_an_account_for_a_day(
+    path: str, running: Shop, browser: Browser
+) -> None:
+    account = running.account()
+    running.standin.admin("PUT", "settings", faults=[{"fault": "error_after", "path": path}])
+    try:
+        assert account.post("checkout", plan="pro").json()["error"]["code"] == "stripe_away"
+    finally:
+        running.standin.admin("PUT", "settings", faults=[])
+    assert browser.press(account.page("checkout", plan="pro"), "pay") == 303
+    account.wait_for("active", "pro")
 
 
 @pytest.mark.parametrize("path", ["checkout", "plan"])

@@ -25,6 +25,7 @@ from local.stack import Stack
 from tests import receivers, webhooks
 from tests.process_settings import process_settings
 from tests.receivers import Receiver, after, hang, status
+from tests.stacks import own_stack
 from tests.waiting import LONGEST_SECONDS, wait_for
 from tests.webhooks import rows
 from worker.delivery_claims import LEASE_SECONDS
@@ -45,13 +46,10 @@ LATEST_SECONDS = 2.0 if WHOLE_SIZE else ATTEMPT_SECONDS
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """No web and no worker: nothing but a deliverer, which the tests start."""
     home = tmp_path_factory.mktemp("stack")
-    settings = {"WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
-    with Stack(
-        home, extra_env=settings, workers=0, with_web=False, with_stripe=False, durable=False, keep=False
-    ) as stack:
+    with own_stack(services, home, workers=0, with_web=False, WEBHOOK_ALLOWED_HOSTS="127.0.0.1") as stack:
         yield stack
 
 
@@ -254,7 +252,7 @@ def test_without_redis_deliveries_go_on(
     told.write()
     delivered(database, 1, LONGEST_SECONDS)
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
-        connection.flushall()
+        connection.flushdb()
     told.write()
     delivered(database, 2, LONGEST_SECONDS)
     # Without a ticket: it is the clock that finds it.

@@ -11,8 +11,10 @@ import pytest
 from local.process import ROOT
 from local.stack import Stack
 from tests.customer import Customer
+from tests.process_settings import process_settings
 from tests.stacks import own_stack
 from tests.waiting import wait_for
+from tests.web_client import own_logging
 
 ROWS = 3_000
 JOBS = 20
@@ -21,22 +23,19 @@ LONGEST_SECONDS = 90
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=64) as stack:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=64) as stack:
         yield stack
 
 
 def doctor(stack: Stack) -> tuple[int, str]:
-    """Its exit status and what it printed."""
-    run = subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "wsgi", "doctor"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **stack.env},
-        timeout=60,
-    )
-    return run.returncode, run.stdout
+    """Its exit status and what it printed, in this process: to start one takes longer than a look."""
+    with process_settings(stack.env), own_logging():
+        # Imported here: the app reads its settings when it is loaded.
+        from web.app import create_app
+
+        run = create_app().test_cli_runner().invoke(args=["doctor"])
+    return run.exit_code, run.stdout
 
 
 def test_work_in_progress_is_always_in_order(stack: Stack) -> None:

@@ -29,8 +29,8 @@ NewCustomer = Callable[[str], Customer]
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("stack"), WORKER_CONCURRENCY=CONCURRENCY) as stack:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 

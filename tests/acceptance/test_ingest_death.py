@@ -44,8 +44,8 @@ def input_file() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("stack"), workers=0) as stack:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), workers=0) as stack:
         yield stack
 
 

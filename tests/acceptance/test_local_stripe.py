@@ -14,8 +14,8 @@ from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def selling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("selling") / "home", workers=0, with_stripe=True) as stack:
+def selling(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("selling") / "home", workers=0, with_stripe=True) as stack:
         yield stack
 
 

@@ -19,6 +19,7 @@ from local.stack import Stack
 from tests.databases import one
 from tests.metering import hour_ago, metered, use, used
 from tests.process_settings import process_settings
+from tests.stacks import own_stack
 from tests.stripe_process import KEY, StandIn, make_meter, running_standin
 from tests.waiting import wait_for
 
@@ -37,11 +38,11 @@ def standin() -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, standin: StandIn) -> Iterator[Stack]:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory, standin: StandIn) -> Iterator[Stack]:
     """No web and no worker: nothing but deliverers, which the tests start."""
     settings = {"STRIPE_SECRET_KEY": KEY, "STRIPE_API_BASE": standin.url, "METER_EVENTS_PER_SECOND": "100"}
     home: Path = tmp_path_factory.mktemp("stack")
-    with Stack(home, extra_env=settings, workers=0, with_web=False, durable=False, keep=False) as stack:
+    with own_stack(services, home, workers=0, with_web=False, with_stripe=True, **settings) as stack:
         yield stack
 
 

@@ -29,8 +29,8 @@ MOST_DEATHS = 2 * suspects.MAX_DEATHS
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=512) as stack:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=512) as stack:
         yield stack
 
 

@@ -28,11 +28,11 @@ tokens_per_minute = {TOKENS_PER_MINUTE}
 
 
 @pytest.fixture
-def limited_stack(tmp_path: Path) -> Iterator[Stack]:
+def limited_stack(services: Stack, tmp_path: Path) -> Iterator[Stack]:
     """Three workers, and a file that knows the provider's limits."""
     models = tmp_path / "models.toml"
     models.write_text(MODELS)
-    with own_stack(tmp_path / "home", workers=3, MODELS_FILE=models) as running:
+    with own_stack(services, tmp_path / "home", workers=3, MODELS_FILE=models) as running:
         yield running
 
 

@@ -22,9 +22,9 @@ IN_HAND_ROWS = 4 * CONCURRENCY
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack")
-    with own_stack(home, workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
+    with own_stack(services, home, workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 
@@ -39,7 +39,7 @@ def test_in_an_emptied_redis_work_goes_on_within_seconds(stack: Stack, customer:
     batch_id = customer.begin("sim-latency-100ms")
     customer.wait_for(batch_id, part_done)
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
-        connection.flushall()
+        connection.flushdb()
     emptied = time.monotonic()
     called = customer.calls()["started"]
 
@@ -52,7 +52,7 @@ def test_in_an_emptied_redis_work_goes_on_within_seconds(stack: Stack, customer:
 
 def test_in_an_emptied_redis_a_new_job_starts_within_seconds(stack: Stack, customer: Watcher) -> None:
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
-        connection.flushall()
+        connection.flushdb()
     emptied = time.monotonic()
     job = customer.submit({"model": "sim", "prompt": "Hello"})
     customer.ended_job(job["id"])

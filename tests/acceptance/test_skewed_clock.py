@@ -23,9 +23,9 @@ AFTER_A_KILL_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """With one worker whose clock is right."""
-    with own_stack(tmp_path_factory.mktemp("stack"), WORKER_CONCURRENCY=CONCURRENCY) as stack:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 

@@ -24,9 +24,9 @@ LONGEST_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two worker processes."""
-    with own_stack(tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), workers=2, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 

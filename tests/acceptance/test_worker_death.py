@@ -23,8 +23,8 @@ CONCURRENCY = 33
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with own_stack(tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=CONCURRENCY) as stack:
+def stack(services: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with own_stack(services, tmp_path_factory.mktemp("stack"), workers=0, WORKER_CONCURRENCY=CONCURRENCY) as stack:
         yield stack
 
 
@@ -174,7 +174,7 @@ def test_a_batch_submitted_while_no_worker_lives_is_ingested_by_the_next(
     assert customer.batch(batch_id)["status"] == "validating"
     # The ticket goes down with Redis: only the sweep knows.
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
-        connection.flushall()
+        connection.flushdb()
 
     stack.start_worker()
     customer.wait_for(batch_id, completed)
@@ -198,7 +198,7 @@ def test_a_retry_survives_the_death_of_every_worker_before_it_begins_and_in_the_
     batch_id, failed = before["id"], before["counts"]["failed"]
     assert customer.act(batch_id, "retry")["status"] == "in_progress"
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as connection:
-        connection.flushall()
+        connection.flushdb()
 
     second = stack.start_worker()
     customer.wait_for(batch_id, lambda batch: batch["counts"]["failed"] == 0 and batch["counts"]["pending"] < failed)

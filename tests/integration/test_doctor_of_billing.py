@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from common import ids, stripe_events
+from common import ids, plans, stripe_events
 from tests import stripe_lives
 from tests.process_settings import process_settings
 from tests.stripe_lives import Json
@@ -55,3 +56,14 @@ def test_who_pays_twice_or_for_nobody_is_named(web: WebClient) -> None:
     (twice, nobody) = found_by_doctor(web)
     assert twice == f"billing: {account}: pays for 2 subscriptions at once"
     assert nobody.startswith("billing: sub_3: ")
+
+
+def test_who_pays_for_a_plan_that_the_plans_file_has_no_more_is_named(
+    web: WebClient, settings: dict[str, str], tmp_path: Path
+) -> None:
+    begin("sub_1", "cus_1", {"batchyard_account": ids.show("acct_", web.caller.account_id)})
+    file = tmp_path / "plans.toml"
+    file.write_text(plans.OWN_FILE.read_text().replace("[team]", "[squad]"))
+    with process_settings(settings | {"PLANS_FILE": str(file)}):
+        found = [line for line in found_by_doctor(web) if ": sub_1: " in line]
+    assert found == ["billing: sub_1: is to the plan team, which the plans file does not have: it gives nothing"]

@@ -7,6 +7,7 @@ from itertools import count
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 
 from common import even_time, guesses, password_hashes, password_reset, queue, sessions
 from common.errors import AuthenticationFailed, InvalidRequest, RateLimited, Unavailable
@@ -79,6 +80,39 @@ def test_who_is_kept_out_by_the_guesses_of_others_comes_in_by_a_reset(
         assert ada.with_tokens(ada.post("/auth/password/reset", sent)).logged_in()
 
 
+def test_no_mail_that_others_ask_for_keeps_anybody_from_a_link_to_reset_the_password(
+    web: WebClient, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = signed_up(web.app, EMAIL)
+    # What is signed up with here is nobody's, and to hash it takes long.
+    monkeypatch.setattr(password_hashes, "_hasher", PasswordHasher(1, 8, 1))
+    eve = Visitor(web.app, EMAIL, "203.0.113.5")
+    told = {"email": EMAIL, "password": PASSWORD, "account_name": "Eve's"}
+    for _ in range(guesses.MAILS_TO_EMAIL):
+        shown(eve.post("/auth/sign-up", told), 202)
+    assert refused(eve.post("/auth/sign-up", told), 429)["code"] == "too_many_tries"
+    shown(ada.post("/auth/password/forgot", {"email": EMAIL}), 202)
+    assert [template for template, _ in mailed(database, EMAIL)][-1] == "reset_password"
+
+
+def test_a_link_that_was_used_has_no_password_hashed(
+    web: WebClient, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = signed_up(web.app, EMAIL)
+    shown(ada.post("/auth/password/forgot", {"email": EMAIL}), 202)
+    sent = {"token": token_of(database, EMAIL, "reset_password"), "password": "quite another one"}
+    shown(ada.post("/auth/password/reset", sent))
+    monkeypatch.setattr(password_hashes, "WAIT_SECONDS", 0.05)
+    turns = [password_hashes._Turn() for _ in range(password_hashes.HASHES_AT_ONCE)]
+    for turn in turns:
+        turn.__enter__()
+    try:
+        assert refused(ada.post("/auth/password/reset", sent), 400)["code"] == "invalid_token"
+    finally:
+        for turn in turns:
+            turn.__exit__()
+
+
 def test_an_address_is_mailed_a_few_times_an_hour_and_known_ones_as_unknown_ones(
     web: WebClient, database: psycopg.Connection
 ) -> None:
@@ -86,8 +120,8 @@ def test_an_address_is_mailed_a_few_times_an_hour_and_known_ones_as_unknown_ones
     for email in (EMAIL, "nobody@example.org"):
         visitor = Visitor(web.app, email)
         sent = [visitor.post("/auth/password/forgot", {"email": email}).status_code for _ in range(7)]
-        assert sent == [202] * guesses.MAILS_TO_EMAIL + [429] * 2
-    assert len(mailed(database, EMAIL)) == guesses.MAILS_TO_EMAIL
+        assert sent == [202] * guesses.RESETS_TO_EMAIL + [429] * 2
+    assert len(mailed(database, EMAIL)) == guesses.RESETS_TO_EMAIL
     assert mailed(database, "nobody@example.org") == []
 
 
@@ -112,6 +146,11 @@ def test_a_password_is_counted_before_it_is_hashed(settings: dict[str, str]) -> 
     assert not password_hashes.matches("", None)
     assert not password_hashes.matches("\ud800" * 10, kept)
     assert password_hashes.matches("Å" * 10, password_hashes.make("A\u030a" * 10))
+
+
+def test_a_password_of_nobody_s_is_compared_with_what_takes_as_long() -> None:
+    assert not password_hashes._hasher.check_needs_rehash(password_hashes._NOBODYS)
+    assert not password_hashes.matches(PASSWORD, None)
 
 
 def test_only_so_many_passwords_are_hashed_at_once_and_the_others_wait(
@@ -160,7 +199,7 @@ def test_a_log_in_takes_as_long_for_an_address_that_nobody_has(web: WebClient, d
         for kind, email in (("known", EMAIL), ("unknown", f"nobody{number}@example.org"), ("again", EMAIL)):
             address = next(ADDRESSES)
             queue.redis().flushdb()
-            guesses._shared.cache_clear()
+            guesses._shared.forget()
             guesses._shared()
             started = time.perf_counter()
             assert guess(email, address)

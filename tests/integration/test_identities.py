@@ -8,10 +8,12 @@ import psycopg
 import pytest
 from werkzeug.test import TestResponse
 
-from common import email_verification, mails, sessions, sign_up
+from common import email_verification, invitations, mails, sessions, sign_up
+from common.audit import COMMAND_LINE
 from common.errors import AuthenticationFailed
 from tests import receivers
 from tests.identity_provider import EMAIL, OTHER_RSA_KEY, IdentityProvider
+from tests.people import token_of
 from tests.receivers import Receiver, status
 from tests.web_client import WebClient, refused
 
@@ -180,6 +182,17 @@ def test_somebody_in_several_accounts_says_which_one(
     # From the next request on.
     database.execute("UPDATE members SET removed_at = now() WHERE role = 'billing'")
     assert me(web, provider.token(), other)["account_id"] is None
+
+
+def test_an_invitation_is_accepted_without_a_session(
+    web: WebClient, database: psycopg.Connection, provider: IdentityProvider
+) -> None:
+    person = web.using(provider.token())
+    me(web, provider.token())
+    invitations.make(COMMAND_LINE, web.caller.account_id, EMAIL, "billing", "the operator")
+    answer = person.post("/auth/invitations/accept", json={"token": token_of(database, EMAIL, "invitation")})
+    assert (answer.status_code, answer.get_json()) == (200, {"object": "auth.done"})
+    assert me(web, provider.token(), f"acct_{web.caller.account_id.hex}")["role"] == "billing"
 
 
 def test_what_the_provider_did_not_sign_is_refused_as_a_wrong_key_is(

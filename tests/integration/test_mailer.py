@@ -2,30 +2,24 @@
 
 import email.utils
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
-from common import mails
-from common.database import as_owner, owner_engine
-from common.mail_texts import Template
 from tests import mail_servers
 from tests.certificates import Certificates
 from tests.mail_servers import USER, Answer, MailServer
 from tests.process_settings import process_settings
 from tests.waiting import wait_for
-from worker import mail_claims, mail_records, mail_sender
-from worker.mail_claims import MAX_DEATHS, ClaimedMail
-from worker.mail_sender import MailAttempt
+from tests.written_mails import LINK, row, write
+from worker import mail_sender
 from worker.mailer import Mailer
 
 FROM = "The Batchyard of Tests <no-reply@mail.example.com>"
-LINK = "https://batchyard.example.com/verify?token=" + "abc=DEF" * 20
 HANGING_SECONDS = 2.0
 LOGIN = f"{USER}:a%2Fb%23c%3Fd%40e@"
 
@@ -44,23 +38,9 @@ def env(env: dict[str, str], server: MailServer) -> dict[str, str]:
 @pytest.fixture
 def mailer(settings: dict[str, str]) -> Iterator[Mailer]:
     """A mailer in the test's own process."""
-    # Else the mailer and the test might make one each, and one of them would be closed by nobody.
-    owner_engine()
     running = Mailer()
     yield running
     running.drain()
-
-
-def write(to: str, template: Template = "verify_email", values: Mapping[str, str] | None = None) -> None:
-    with as_owner() as connection:
-        mails.write(connection, to, template, {"link": LINK} if values is None else values)
-
-
-def row(database: psycopg.Connection, to: str) -> dict[str, Any]:
-    """The one mail to somebody, with the seconds until its next attempt."""
-    query = "SELECT *, extract(epoch FROM next_attempt_at - now())::float AS due_in FROM mails WHERE recipient = %s"
-    (found,) = database.cursor(row_factory=dict_row).execute(query, [to]).fetchall()
-    return found
 
 
 def attempted(database: psycopg.Connection, to: str, attempts: int = 1) -> dict[str, Any]:
@@ -262,6 +242,33 @@ def test_a_login_is_checked_and_a_wrong_one_waits_for_its_operator(
     assert set(server.logins) == {USER}
 
 
+# A command that is answered before the mail is looked at, with what, and the failure.
+TURNED_AWAY = {
+    ("EHLO", "554 5.7.1 you are on a list"): "connection_failed",
+    ("STARTTLS", "502 5.5.1 not today"): "connection_failed",
+    ("MAIL", "530 5.7.0 Authentication required"): "sender_refused",
+    ("MAIL", "553 5.7.1 not your sender"): "sender_refused",
+    ("MAIL", "451 4.3.0 later"): "put_off",
+}
+
+
+def test_a_mail_waits_while_its_server_refuses_all_mails_of_ours(
+    database: psycopg.Connection, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority_file))
+    with mail_servers.running(starttls=certificates.server("localhost")) as server:
+        url = server.url("smtp", "localhost", query="?starttls=1")
+        for number, ((command, reply), failure) in enumerate(TURNED_AWAY.items()):
+            server.turned_away = {command: reply}
+            with process_settings(settings | {"SMTP_URL": url}):
+                write(f"{number}@example.com")
+                running = Mailer()
+                found = attempted(database, f"{number}@example.com")
+                running.drain()
+            assert (found["failure"], found["state"]) == (failure, "pending"), reply
+
+
 def test_without_a_mail_server_mails_wait(database: psycopg.Connection, settings: dict[str, str]) -> None:
     with process_settings({name: value for name, value in settings.items() if name != "SMTP_URL"}):
         write("ada@example.com")
@@ -294,62 +301,6 @@ def test_no_log_has_a_recipient_or_a_link(
     shown = "".join(str(vars(record)) for record in caplog.records if record.name.startswith("worker"))
     assert "ada" not in shown
     assert "token=" not in shown
-
-
-def took(mail: ClaimedMail) -> MailAttempt:
-    return MailAttempt(mail, None, answer="250 OK")
-
-
-def test_a_stale_mailer_can_write_nothing(database: psycopg.Connection, settings: dict[str, str]) -> None:
-    write("ada@example.com")
-    (stale,) = mail_claims.take(1)
-    assert mail_claims.take(1) == []
-    database.execute("UPDATE mails SET lease_until = now()")
-    mail_claims.mend()
-    (current,) = mail_claims.take(1)
-    mail_records.record(took(stale))
-    found = row(database, "ada@example.com")
-    assert (found["state"], found["attempts"], found["deaths"]) == ("sending", 2, 1)
-    mail_records.record(took(current))
-    mail_records.record(MailAttempt(current, "timed_out"))
-    assert row(database, "ada@example.com")["state"] == "sent"
-
-
-def test_a_mail_whose_process_dies_again_and_again_has_failed(
-    database: psycopg.Connection, settings: dict[str, str]
-) -> None:
-    write("ada@example.com")
-    for _ in range(MAX_DEATHS):
-        assert len(mail_claims.take(1)) == 1
-        database.execute("UPDATE mails SET lease_until = now()")
-        mail_claims.mend()
-    found = row(database, "ada@example.com")
-    assert (found["state"], found["failure"], found["sealed"]) == ("failed", "process_died", None)
-
-
-def test_mailers_that_claim_at_once_take_nothing_twice(database: psycopg.Connection, settings: dict[str, str]) -> None:
-    for number in range(10):
-        write(f"{number}@example.com")
-    with psycopg.connect(settings["DATABASE_URL"]) as other:
-        other.execute("SELECT id FROM mails ORDER BY next_attempt_at LIMIT 4 FOR UPDATE")
-        taken = [*mail_claims.take(4), *mail_claims.take(4)]
-        other.rollback()
-    taken += mail_claims.take(10)
-    assert sorted(mail.recipient for mail in taken) == [f"{number}@example.com" for number in range(10)]
-
-
-def test_what_became_of_a_mail_is_kept_for_a_week(database: psycopg.Connection, settings: dict[str, str]) -> None:
-    for to in ("old@example.com", "new@example.com", "open@example.com"):
-        write(to)
-    for mail in mail_claims.take(2):
-        mail_records.record(took(mail))
-    database.execute(
-        "UPDATE mails SET ended_at = ended_at - interval '7 days 1 second' WHERE recipient = 'old@example.com'"
-    )
-    database.execute("UPDATE mails SET created_at = now() - interval '9 days' WHERE recipient = 'open@example.com'")
-    mail_claims.mend()
-    kept = database.execute("SELECT recipient FROM mails ORDER BY recipient").fetchall()
-    assert kept == [("new@example.com",), ("open@example.com",)]
 
 
 def test_a_drain_waits_for_what_is_under_way_and_a_hastened_one_does_not(

@@ -40,7 +40,8 @@ def send_into_the_unknown(standin: StandIn, database: psycopg.Connection, *, tak
 def a_day_later(database: psycopg.Connection) -> None:
     database.execute(
         "UPDATE meter_outbox SET doubtful_since = doubtful_since - interval '1 day',"
-        " delivered_at = delivered_at - interval '1 day', next_attempt_at = next_attempt_at - interval '1 day'"
+        " delivered_at = delivered_at - interval '1 day', next_attempt_at = next_attempt_at - interval '1 day',"
+        " attempted_at = attempted_at - interval '1 day'"
     )
 
 
@@ -88,7 +89,23 @@ def test_while_something_of_the_hour_is_new_or_on_its_way_the_sum_is_not_asked(
     assert meter_sender.send_due() == {"delivered": 1}
     # It may not be in Stripe's sum yet.
     assert meter_doubts.settle_by_sums() == 0
-    database.execute("UPDATE meter_outbox SET delivered_at = delivered_at - interval '2 hours'")
+    database.execute(
+        "UPDATE meter_outbox SET delivered_at = delivered_at - interval '2 hours',"
+        " attempted_at = attempted_at - interval '2 hours'"
+    )
+    assert meter_doubts.settle_by_sums() == 1
+    assert state(database) == "delivered"
+
+
+@pytest.mark.usefixtures("ann")
+def test_the_sum_is_asked_when_it_has_the_last_attempt_too(database: psycopg.Connection, standin: StandIn) -> None:
+    send_into_the_unknown(standin, database, taken=True)
+    meter_outbox.look()
+    # Stripe took it at the last attempt, of just now: its sum may be without it.
+    database.execute("UPDATE meter_outbox SET attempted_at = now() - interval '5 minutes' WHERE tokens = 2")
+    assert meter_doubts.settle_by_sums() == 0
+    assert state(database) == "in_doubt"
+    database.execute("UPDATE meter_outbox SET attempted_at = now() - interval '2 hours' WHERE tokens = 2")
     assert meter_doubts.settle_by_sums() == 1
     assert state(database) == "delivered"
 

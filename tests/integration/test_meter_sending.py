@@ -80,7 +80,9 @@ def test_what_fails_is_sent_again_under_its_identifier_and_counted_once(
     (doubtful,) = one(database, "SELECT count(doubtful_since) FROM meter_outbox")
     assert doubtful == (0 if fault == "rate_limit" else 4)
     standin.admin("PUT", "settings")
-    assert meter_outbox.make_due() > 0
+    # So that none of the pauses is over by now.
+    database.execute("UPDATE meter_outbox SET next_attempt_at = now() + interval '1 hour'")
+    assert meter_outbox.make_due() == 4
     while came := meter_sender.send_due():
         assert set(came) == {"delivered"}
     assert states(database) == {"delivered": 4}

@@ -9,13 +9,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from werkzeug.wrappers import Response
 
-from common import roles
+from common import keys, members, roles, users
+from common.database import as_owner
 from common.roles import Role
 from tests.browser import pages
 from tests.page_visitor import PageVisitor
 from tests.process_settings import process_settings
 from tests.web_client import WebClient, refused
-from web.pages import billing
+from web.pages import api_keys, billing
+from web.pages import members as page_of_members
 from web.pages.frame import SECTIONS
 
 POLICY = {
@@ -149,6 +151,24 @@ def test_a_new_key_is_shown_once(ada: PageVisitor) -> None:
     assert found[0] not in ada.get("/account/keys").text
 
 
+def test_long_lists_go_on_on_another_page(ada: PageVisitor) -> None:
+    person = ada.person()
+    for number in range(api_keys.PAGE_KEYS + 1):
+        keys.issue(person.actor, person.working_in, f"Number {number}.", ["jobs"])
+    with as_owner() as connection:
+        for number in range(page_of_members.PAGE_MEMBERS):
+            user = users.store_verified(connection, f"{number}@example.org", None)
+            assert user is not None
+            members.join(connection, person.working_in, user.id, "developer")
+    # The newest first.
+    for address, oldest in (("/account/keys", "<h3>Number 0."), ("/account/members", f"<h3>{person.email}")):
+        first = ada.get(address)
+        further = re.search(rf'href="({address}\?after=[a-z]+_[0-9a-f]+)"', first.text)
+        assert further is not None
+        last = ada.get(further[1])
+        assert (oldest in first.text, oldest in last.text, "after=" in last.text) == (False, True, False)
+
+
 def test_what_was_typed_stays_beside_what_is_wrong_with_it(visitor: PageVisitor) -> None:
     answer = visitor.send("/sign-up", email="ada<", password="a password that is long", name="Ada & Co")
     assert answer.status_code == 400
@@ -173,6 +193,14 @@ def test_whoever_asks_with_a_browser_is_told_by_a_page_and_programs_by_json(visi
         refused(visitor.get(address, Accept=BROWSER), 404)
     refused(visitor.get("/nowhere"), 404)
     refused(visitor.get("/nowhere", Accept="application/json"), 404)
+
+
+def test_a_cookie_that_is_not_ours_is_as_good_as_none(visitor: PageVisitor) -> None:
+    http = visitor.app.test_client(use_cookies=False)
+    for name in ("batchyard_session", "batchyard_visitor", "batchyard_note"):
+        for value in ("", "x", "é", '"\\303\\251"', '"\\377"', "a" * 3_000):
+            sent = f"{name}={value}".encode().decode("latin-1")
+            assert http.get("/log-in", headers={"Cookie": sent}).status_code == 200, sent
 
 
 def test_a_form_is_small_and_a_form(visitor: PageVisitor) -> None:

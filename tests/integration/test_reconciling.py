@@ -86,6 +86,8 @@ def test_a_customer_that_stripe_has_no_more_is_named(standin: StandIn, stripe_cu
     assert found.is_off
     assert found.problem is not None
     assert stripe_customer in found.problem
+    # Its hours cannot be asked for, which holds up nobody else's.
+    assert [hour.stripe for hour in reconciling.hours(ann)] == [0]
 
 
 @pytest.mark.usefixtures("ann")

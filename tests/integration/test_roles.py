@@ -74,6 +74,14 @@ def test_a_person_makes_no_key_that_may_do_more_than_their_role(web: WebClient, 
     assert actor == shown(developer.get("/auth/me"))["id"]
 
 
+def test_an_owner_makes_keys_with_every_scope_that_a_key_of_an_account_may_have(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    owner = signed_up(web.app, "ada@example.org")
+    for scope in set(keys.SCOPES) - {"admin"}:
+        assert shown(owner.post("/v1/api_keys", {"name": scope, "scopes": [scope]}), 201)["scopes"] == [scope]
+
+
 def test_a_request_by_a_person_may_have_an_idempotency_key(web: WebClient, database: psycopg.Connection) -> None:
     owner = signed_up(web.app, "ada@example.org")
     sent, headers = {"name": "once", "scopes": ["jobs"]}, {"Idempotency-Key": "once"}

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from common import accounts, invitations
+from common import accounts, guesses, invitations
 from common.audit import COMMAND_LINE
+from common.errors import RateLimited
 from common.plans import OWN_FILE
 from tests.databases import one
 from tests.people import PASSWORD, Visitor, mailed, shown, signed_up, token_of
@@ -40,12 +41,32 @@ def test_nobody_logs_in_before_the_address_is_proven_and_another_link_is_mailed(
 ) -> None:
     ada = Visitor(web.app, EMAIL)
     ada.sign_up()
-    response = ada.post("/auth/log-in", {"email": EMAIL, "password": PASSWORD})
-    assert refused(response, 403)["code"] == "email_not_verified"
+    early = ada.post("/auth/log-in", {"email": EMAIL, "password": PASSWORD})
+    assert refused(early, 401)["code"] == "invalid_login"
     assert [template for template, _ in mailed(database, EMAIL)] == ["verify_email"] * 2
     assert one(database, "SELECT count(*) FROM accounts WHERE name <> 'Ann'") == (0,)
     wrong = ada.post("/auth/log-in", {"email": EMAIL, "password": "another one here"})
-    assert refused(wrong, 401)["code"] == "invalid_login"
+    assert wrong.get_json() == early.get_json()
+
+
+def test_who_signs_up_with_an_address_learns_nowhere_whether_it_is_a_users(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    signed_up(web.app, EMAIL)
+    learnt = []
+    for email in (EMAIL, "nobody@example.org"):
+        eve = Visitor(web.app, email, "203.0.113.5")
+        said = [eve.sign_up("Eve's", "eve's own password")]
+        said += [eve.post("/auth/log-in", {"email": email, "password": "eve's own password"}) for _ in range(3)]
+        said += [eve.post("/auth/password/forgot", {"email": email}) for _ in range(2)]
+        learnt.append([(answer.status_code, answer.text.replace(email, "it")) for answer in said])
+        # As many mails may be asked for as before: what a log-in has mailed is not seen by this either.
+        for _ in range(guesses.MAILS_TO_EMAIL - 1):
+            guesses.of_mail("192.0.2.7", email)
+        with pytest.raises(RateLimited):
+            guesses.of_mail("192.0.2.7", email)
+    assert learnt[0] == learnt[1]
+    assert [template for template, _ in mailed(database, "nobody@example.org")].count("verify_email") == 4
 
 
 def test_an_address_that_is_known_is_answered_as_any_other_and_its_owner_is_told(

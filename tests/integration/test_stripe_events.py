@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -9,14 +10,14 @@ import psycopg
 import pytest
 from werkzeug.test import TestResponse
 
-from common import accounts, ids
+from common import accounts, ids, plans
 from common.audit import COMMAND_LINE
 from tests import stripe_lives, work
 from tests.databases import one
 from tests.process_settings import process_settings
 from tests.stripe_lives import DAY, MONTH, Json
 from tests.web_client import WebClient, own_logging, refused
-from worker import sweep
+from worker import closing, sweep
 from worker.outcomes import record
 
 NOW = int(time.time())
@@ -141,6 +142,25 @@ def test_a_subscription_that_was_to_end_ends_though_nobody_told_of_it(
     assert stripe.plan() == "free"
 
 
+def test_an_account_whose_plan_cannot_be_settled_holds_up_nobody_else(
+    stripe: Stripe, database: psycopg.Connection
+) -> None:
+    other = accounts.create("Bob", "pro").id
+    metadata = {"batchyard_account": ids.show("acct_", other)}
+    stripe.tell("customer.subscription.created", stripe.subscription())
+    stripe.tell("customer.subscription.created", stripe.subscription(id="sub_2", customer="cus_2", metadata=metadata))
+    database.execute("UPDATE stripe_subscriptions SET cancel_at = now() - interval '1 minute'")
+    database.execute("UPDATE accounts SET billing_due_at = now() - interval '1 minute'")
+    database.execute(
+        "UPDATE accounts SET overrides = '{\"no_such_limit\": 1}', billing_due_at = billing_due_at - interval '1 hour'"
+        " WHERE id = %s",
+        [other],
+    )
+    sweep.run()
+    assert stripe.plan() == "free"
+    assert one(database, "SELECT plan FROM accounts WHERE id = %s", other) == ("team",)
+
+
 def test_a_deleted_customer_pays_for_nothing_and_is_not_asked_again(
     stripe: Stripe, database: psycopg.Connection
 ) -> None:
@@ -207,6 +227,39 @@ def test_another_plan_moves_the_open_batches_and_after_a_death_the_sweep_does(
     database.execute("UPDATE accounts SET moving = true")
     sweep.run()
     assert one(database, "SELECT b.plan, a.moving FROM batches b, accounts a") == ("team", False)
+
+
+def test_what_ended_under_a_plan_runs_again_under_the_one_that_its_account_has(
+    stripe: Stripe, web: WebClient, database: psycopg.Connection
+) -> None:
+    stripe.tell("customer.subscription.created", stripe.subscription())
+    batch_id = work.requests(web.caller, [work.request(number) for number in range(2)])
+    for claim in work.all_claims(plan="team"):
+        record(work.outcomes(claim, "failed"))
+    stripe.tell("customer.subscription.deleted", stripe.subscription("canceled"), NOW + 1)
+    assert web.post(f"/v1/batches/{ids.show('batch_', batch_id)}/retry").status_code == 200
+    assert one(database, "SELECT plan, state FROM batches") == ("free", "in_progress")
+
+
+def test_a_batch_whose_upload_began_before_a_change_of_plan_is_the_new_plans(
+    stripe: Stripe, web: WebClient, database: psycopg.Connection
+) -> None:
+    before = web.caller
+    stripe.tell("customer.subscription.created", stripe.subscription())
+    work.requests(before, [work.request(1)])
+    assert one(database, "SELECT plan FROM batches") == ("team",)
+
+
+def test_what_is_being_cancelled_as_the_plan_changes_is_kept_as_the_new_one_says(
+    stripe: Stripe, web: WebClient, database: psycopg.Connection
+) -> None:
+    stripe.tell("customer.subscription.created", stripe.subscription())
+    batch_id = work.requests(web.caller, [work.request(1)])
+    assert web.post(f"/v1/batches/{ids.show('batch_', batch_id)}/cancel").status_code == 200
+    stripe.tell("customer.subscription.deleted", stripe.subscription("canceled"), NOW + 1)
+    closing.close(batch_id)
+    (days,) = one(database, "SELECT extract(day FROM results_expire_at - ended_at)::int FROM batches")
+    assert days == plans.get("free").retention_days
 
 
 def test_a_batch_of_a_bigger_plan_is_run_to_its_end_on_a_smaller_one(
@@ -289,6 +342,26 @@ def test_a_body_that_no_event_has_is_refused(stripe: Stripe) -> None:
 def test_without_a_secret_no_event_is_taken(env: dict[str, str]) -> None:
     with process_settings(env), own_logging():
         assert refused(Stripe(WebClient()).post(b"{}"), 409)["code"] == "billing_off"
+
+
+def test_a_plan_that_is_no_longer_sold_stays_what_its_subscribers_have(
+    stripe: Stripe, settings: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "plans.toml"
+    file.write_text(plans.OWN_FILE.read_text().replace("price = 29_900\n", "price = 0\n"))
+    with process_settings(settings | {"PLANS_FILE": str(file)}):
+        assert "team" not in plans.sold()
+        stripe.tell("customer.subscription.updated", stripe.subscription())
+        assert stripe.plan() == "team"
+
+
+@pytest.mark.parametrize("field", ["current_period_start", "current_period_end"])
+def test_a_moment_so_far_that_nothing_can_follow_it_is_refused(field: str, stripe: Stripe) -> None:
+    shown = stripe.subscription("past_due")
+    for item in shown["items"]["data"]:
+        item[field] = 253_402_300_799
+    body = stripe_lives.body(stripe_lives.event("far", "customer.subscription.updated", NOW, shown))
+    refused(stripe.post(body), 400)
 
 
 def test_a_subscription_to_something_else_leaves_the_plan_alone(stripe: Stripe) -> None:

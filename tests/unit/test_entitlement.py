@@ -88,6 +88,16 @@ def test_only_the_newest_invoice_of_a_subscription_says_whether_a_payment_is_mis
     assert stand(ACTIVE, invoices=(PAID, replace(FAILED, subscription="sub_2"))).state == "active"
 
 
+def test_a_period_that_follows_an_unpaid_one_has_no_grace_of_its_own() -> None:
+    before = replace(FAILED, id="in_0", created_at=PERIOD - 30 * DAY, failed_at=PERIOD - 29 * DAY)
+    found = stand(PAST_DUE, invoices=(FAILED, before), now=PERIOD + DAY)
+    assert (found.state, found.plan, found.grace_until) == ("unpaid", "free", None)
+    paid_between = replace(before, id="in_0b", created_at=PERIOD - DAY, ended=True)
+    found = stand(PAST_DUE, invoices=(before, FAILED, paid_between), now=PERIOD + DAY)
+    assert FAILED.failed_at is not None
+    assert (found.state, found.grace_until) == ("past_due", FAILED.failed_at + GRACE)
+
+
 def test_of_several_subscriptions_the_best_plan_counts_in_any_order() -> None:
     team = replace(ACTIVE, id="sub_2", plan="team", started_at=BEGAN - DAY)
     foreign = replace(ACTIVE, id="sub_3", plan=None)

@@ -148,7 +148,10 @@ def test_what_the_env_file_put_into_the_shell_is_not_taken_for_services_of_the_c
         "PROVIDER_URL",
         "PROVIDER_API_KEY",
         "SMTP_URL",
+        "PUBLIC_URL",
     }
+    theirs = {**running.env, "PUBLIC_URL": "https://batches.example"}
+    assert environment.without_our_own(running.home, theirs)["PUBLIC_URL"] == "https://batches.example"
 
 
 def test_the_standin_of_an_earlier_start_is_not_taken_for_an_account_at_stripe(running: Stack) -> None:

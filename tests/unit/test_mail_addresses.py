@@ -1,12 +1,17 @@
 """What is an address, and what would be more than one to a mail server."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common import mail_addresses
+from common import ids, mail_addresses
 from common.errors import InvalidRequest
 from common.mail_addresses import is_address
+from common.mail_texts import Text
+from worker.mail_claims import ClaimedMail
+from worker.mail_message import message
 
 TAKEN = (
     "ada@example.com",
@@ -45,6 +50,11 @@ REFUSED = (
     "x" * 65 + "@example.com",
     "ü" * 33 + "@example.com",
     "ada@" + "x" * 251,
+    # Mail for these would go to another domain: strasse.example, example.com, viii.example, and nowhere.
+    "ada@straße.example",
+    "ada@\uff45xample.com",
+    "ada@\u2177.example",
+    "ada@" + "ü" * 64 + ".example",
 )
 
 
@@ -68,3 +78,12 @@ def test_nothing_that_ends_a_line_or_a_path_is_an_address(text: str) -> None:
             assert whole.isprintable()
             assert not set(whole) & set(' <>,;:"()[]\\')
             assert whole.count("@") == 1
+
+
+@given(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20))
+def test_mail_goes_to_the_domain_that_an_address_shows_and_to_no_other(label: str) -> None:
+    address = f"ada@{label}.example"
+    if is_address(address):
+        mail = ClaimedMail(ids.new_id(), 1, address, "verify_email", datetime.now(UTC), None)
+        (to,) = message(mail, Text("Hello", "plain", "<p>html</p>"), ("", "no-reply@example.com"))["To"].addresses
+        assert to.domain.encode().decode("idna").lower() == f"{label}.example".lower()

@@ -73,6 +73,36 @@ def test_a_mail_that_comes_again_is_one_file_and_a_strangers_is_another(running:
     assert running.told[0].startswith("mail to ada@example.com: Confirm your address (")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Message-ID: <\r\n\r\nx",
+        b"Message-ID: <a@[\r\n\r\nx",
+        b"Content-Type: text/plain; charset=unknown\r\n\r\nx",
+        b"Subject: =?utf-8?q?a=1b[2Jb=0Ac?=\r\n\r\nx",
+        b"\r\n",
+    ],
+)
+def test_any_mail_is_kept_and_told_of_in_one_line_that_a_terminal_obeys_nothing_of(
+    running: Running, content: bytes
+) -> None:
+    with smtplib.SMTP("127.0.0.1", running.port, timeout=10) as client:
+        client.login(mailbox.USER, running.password)
+        assert client.sendmail("eve@example.com", ["ada@example.com"], content) == {}
+    assert len(running.kept) == 1
+    (told,) = running.told
+    assert told.isprintable()
+
+
+def test_a_mail_that_cannot_be_kept_is_one_to_send_again(running: Running) -> None:
+    Path(running.settings["MAIL_FOLDER"]).rmdir()
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        running.send(mail())
+    assert refused.value.smtp_code == 451
+    (told,) = running.told
+    assert told.startswith("a mail was not kept: ")
+
+
 def test_a_wrong_password_is_refused(running: Running) -> None:
     with pytest.raises(smtplib.SMTPAuthenticationError):
         running.send(mail(), "wrong")

@@ -15,6 +15,7 @@ from tests.process_settings import process_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".env.example"
+COMPOSE = ROOT / "docker-compose.yml"
 NAMES = [name.upper() for name in Settings.model_fields]
 REQUIRED = [name.upper() for name, field in Settings.model_fields.items() if field.is_required()]
 
@@ -250,3 +251,25 @@ def test_the_examples_of_optional_settings_are_their_defaults() -> None:
         default = Settings.model_fields[name.lower()].get_default()
         if isinstance(default, (int, float, str)):
             assert str(default) == example, name
+
+
+def _composed() -> dict[str, str]:
+    """What docker-compose.yml gives its processes for each name in their environment."""
+    _, found, settings_on = COMPOSE.read_text().partition("  environment: &settings\n")
+    assert found
+    return dict(re.findall(r"^    ([A-Z_]+):(.*)$", settings_on.partition("\n  volumes:")[0], re.MULTILINE))
+
+
+def test_docker_compose_hands_every_setting_to_its_processes_and_nothing_else_but_for_the_bucket() -> None:
+    assert sorted(name for name in _composed() if not name.startswith("AWS_")) == sorted(NAMES)
+
+
+def test_what_docker_compose_gives_where_env_says_nothing_is_the_default() -> None:
+    simulated = {"PROVIDER_URL", "PROVIDER_API_KEY"}
+    inside_the_containers = {"STORAGE_URL"}
+    for name, value in _composed().items():
+        given = re.fullmatch(rf" \$\{{{name}:-(.*)\}}", value)
+        if given is None or name in simulated | inside_the_containers:
+            continue
+        default = Settings.model_fields[name.lower()].get_default()
+        assert given[1] in ("", "" if default is None else str(default)), name

@@ -1,5 +1,6 @@
 """Nothing that is sent to the stand-in for Stripe makes it fail: calls that are nearly right say what is wrong."""
 
+import socket
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.stripe.routes import ROUTES
-from tests.stripe_process import KEY, StandIn
+from tests.stripe_process import KEY, StandIn, running_standin
 from tests.stripe_shop import FORM, START, Shop
 
 EXAMPLES = 120
@@ -118,3 +119,26 @@ def test_no_page_fails(shared_standin: StandIn, data: st.DataObject) -> None:
 def test_no_idempotency_key_makes_a_call_fail(shared_standin: StandIn, key: str) -> None:
     headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": key}
     assert shared_standin.ask("POST", "/v1/customers", "", headers)[0] in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", "/_standin/settings", "/p/session/test_1"])
+def test_a_client_that_dies_while_it_sends_or_sends_what_cannot_be_unpacked_is_no_failure_of_the_stand_in(
+    path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    headers = f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n"
+    cut_off = [
+        f"{headers}Content-Length: 100\r\n\r\nemail=",
+        f"{headers}Transfer-Encoding: chunked\r\n\r\n5\r\nemail",
+    ]
+    with running_standin() as standin:
+        for sent in cut_off:
+            with socket.create_connection(("127.0.0.1", standin.port), timeout=10) as client:
+                client.sendall(sent.encode())
+                # By then it reads the body.
+                standin.admin("GET", "clock")
+        status, _, _ = standin.ask(
+            "POST", path, b"no gzip", {"Authorization": f"Bearer {KEY}", "Content-Encoding": "gzip"}
+        )
+        assert status < 500
+        standin.admin("GET", "clock")
+    assert capfd.readouterr().err == ""

@@ -1,5 +1,7 @@
 """The life of a subscription at the stand-in for Stripe: periods, invoices by tiers, declined cards, and its end."""
 
+from collections.abc import Callable
+
 import pytest
 import stripe
 
@@ -141,6 +143,28 @@ def test_a_declined_renewal_is_past_due_tried_again_and_paid_in_the_end(shop: Sh
     assert told(shop, customer).count("invoice.payment_failed") == 2
 
 
+def test_an_older_invoice_that_is_declined_again_leaves_a_paid_subscription_active(shop: Shop) -> None:
+    customer, clock = shop.customer()
+    pro, team, most = shop.plan("Pro", 4_900), shop.plan("Team", 9_900), shop.plan("Most", 19_900)
+    subscription = shop.subscribe(customer, pro)
+    item = shop.v1.subscriptions.retrieve(subscription)["items"].data[0].id
+
+    def switch(price: str) -> str:
+        items: list[stripe.params.SubscriptionUpdateParamsItem] = [{"id": item, "price": price}]
+        update: stripe.params.SubscriptionUpdateParams = {"items": items, "proration_behavior": "always_invoice"}
+        return shop.v1.subscriptions.update(subscription, update).status
+
+    fail_card(shop, customer)
+    assert switch(team.licensed) == "past_due"
+    fail_card(shop, customer, fails=False)
+    assert switch(most.licensed) == "active"
+    fail_card(shop, customer)
+    shop.advance(clock, START + 3 * DAY)
+    older = shop.invoices(customer)[1]
+    assert (older.status, older.attempt_count) == ("open", 2)
+    assert shop.v1.subscriptions.retrieve(subscription).status == "active"
+
+
 def test_after_the_last_attempt_the_subscription_is_canceled(shop: Shop) -> None:
     customer, clock = shop.customer()
     subscription = shop.subscribe(customer, shop.plan())
@@ -179,6 +203,47 @@ def test_error_if_incomplete_leaves_nothing_of_a_declined_subscription(shop: Sho
         )
     assert shop.v1.subscriptions.list({"customer": customer, "status": "all"}).data == []
     assert shop.invoices(customer) == []
+
+
+@pytest.mark.parametrize("past_due", [False, True])
+@pytest.mark.parametrize("way", ["subscription", "item"])
+def test_error_if_incomplete_leaves_a_subscription_as_it_was_when_its_change_is_declined(
+    shop: Shop, past_due: bool, way: str
+) -> None:
+    customer, clock = shop.customer()
+    pro, team = shop.plan("Pro", 4_900), shop.plan("Team", 9_900)
+    subscription = shop.subscribe(customer, pro)
+    fail_card(shop, customer)
+    if past_due:
+        shop.advance(clock, FIRST_END + HOUR)
+    before = shop.v1.subscriptions.retrieve(subscription).to_dict()
+    invoices, events = shop.invoices(customer), told(shop, customer)
+    assert before["status"] == ("past_due" if past_due else "active")
+    item = before["items"]["data"][0]["id"]
+    calls: dict[str, Callable[[], object]] = {
+        "subscription": lambda: shop.v1.subscriptions.update(
+            subscription,
+            {
+                "items": [{"id": item, "price": team.licensed}],
+                "proration_behavior": "always_invoice",
+                "payment_behavior": "error_if_incomplete",
+            },
+        ),
+        "item": lambda: shop.v1.subscription_items.update(
+            item,
+            {
+                "price": team.licensed,
+                "proration_behavior": "always_invoice",
+                "payment_behavior": "error_if_incomplete",
+            },
+        ),
+    }
+    with pytest.raises(stripe.CardError) as declined:
+        calls[way]()
+    assert declined.value.http_status == 402
+    assert shop.v1.subscriptions.retrieve(subscription).to_dict() == before
+    assert shop.invoices(customer) == invoices
+    assert told(shop, customer) == events
 
 
 def test_a_cancel_at_period_end_ends_then_with_a_bill_for_the_last_usage(shop: Shop) -> None:

@@ -39,7 +39,11 @@ def take() -> Note:
         return Note()
     g.note_taken = True
     try:
-        return Note(**json_text.loads(sealing.cipher(PURPOSE).decrypt(sealed, int(cookies.NOTE.life.total_seconds()))))
+        # As bytes: of text that is more than ASCII it says something else than that it is no token.
+        shown = sealing.cipher(PURPOSE).decrypt(
+            sealed.encode("utf-8", "replace"), int(cookies.NOTE.life.total_seconds())
+        )
+        return Note(**json_text.loads(shown))
     except InvalidToken:
         return Note()
 
