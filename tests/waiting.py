@@ -1,8 +1,11 @@
-"""Waiting for what happens elsewhere: looking again until a deadline, never sleeping for a guessed time."""
+"""Waiting for what happens elsewhere: looking again until a deadline, never sleeping for a guessed time; and how long
+something took."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import psutil
 
 T = TypeVar("T")
 
@@ -19,3 +22,19 @@ def wait_for(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 
         # Between two looks.
         time.sleep(POLL_SECONDS)
     return found
+
+
+class Stopwatch:
+    """Seconds since it was made, without those of a CPU that the host of a virtual machine gave to others meanwhile, as
+    far as the kernel tells (`steal`): for what may take only so long on a machine that runs."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    @property
+    def seconds(self) -> float:
+        return self._now() - self._began
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic() - getattr(psutil.cpu_times(), "steal", 0.0)

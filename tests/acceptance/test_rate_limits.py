@@ -21,7 +21,7 @@ from local.process import Process
 from local.stack import Stack
 from tests import databases
 from tests.process_settings import process_settings
-from tests.waiting import wait_for
+from tests.waiting import Stopwatch, wait_for
 
 # A window of a minute takes a minute: RATE_LIMIT_SECONDS=180 goes through three of them.
 SECONDS = float(os.environ.get("RATE_LIMIT_SECONDS") or 10)
@@ -147,15 +147,16 @@ def test_while_redis_is_away_requests_go_on_and_limits_hold_and_afterwards_they_
     with hammered(stack, "POST", "/v1/jobs", busy, limited) as answers:
         wait_for(lambda: Counter(answer.status for answer in answers[limited]), lambda found: found[429] > 0)
         outage.begin(redis)
-        away_at = time.monotonic()
+        away_at, away = time.monotonic(), Stopwatch()
         try:
-            assert wait_for(lambda: modes(stack), lambda found: len(found) == 1, 10) == {"each process by itself"}
+            wait_for(lambda: modes(stack), lambda found: found == {"each process by itself"})
             assert ask(stack, "GET", "/readyz")[0].status == 503
             time.sleep(AWAY_SECONDS)
             back_at = time.monotonic()
+            stood_still = back_at - away_at - away.seconds
         finally:
             outage.end(redis)
-        wait_for(lambda: modes(stack), lambda found: found == {"shared"}, 10)
+        wait_for(lambda: modes(stack), lambda found: found == {"shared"})
         seen = len(answers[busy])
         wait_for(lambda: len(answers[busy]), lambda found: found > seen + 50)
     assert ask(stack, "GET", "/readyz")[0].status == 200
@@ -168,10 +169,8 @@ def test_while_redis_is_away_requests_go_on_and_limits_hold_and_afterwards_they_
     )
     assert {answer.status for answer in answers[busy]} == {202}
     assert {answer.status for answer in answers[limited]} == {202, 429}
-    # Where nobody waits for Redis there are many; a machine that stands still for seconds holds up a few of them.
-    away = [answer for of_key in answers.values() for answer in of_key if away_at < answer.came < back_at]
-    waited = sorted(answer.came - answer.sent for answer in away)
-    assert waited[len(waited) * 19 // 20] < SLACK_SECONDS
+    meanwhile = [answer for of_key in answers.values() for answer in of_key if away_at < answer.came < back_at]
+    assert max(answer.came - answer.sent for answer in meanwhile) < SLACK_SECONDS + stood_still
     # One limit of Redis', one of the processes' own while it is away, and one more where it has forgotten the first.
     accepted = [answer.came for answer in answers[limited] if answer.status == 202]
     assert sum(came < away_at for came in accepted) == pytest.approx(60, abs=CLIENTS)

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,7 +15,7 @@ from local.stack import Stack
 from tests.conftest import MIB, STALL_SECONDS, NewCustomer
 from tests.customer import Customer, answer
 from tests.multipart import BOUNDARY, MULTIPART, form
-from tests.waiting import wait_for
+from tests.waiting import Stopwatch, wait_for
 
 ROW = b"some text,and some more\n"
 FORMS = {
@@ -93,7 +92,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing_and_the_server_goes_on(
         send(connection, path, customer.key, content[:end], len(content[end:]))
         connection.shutdown(socket.SHUT_WR)
         assert received(connection).startswith(b"HTTP/1.1 400 ")
-    wait_for(traces.look, lambda now: now == before, 5)
+    wait_for(traces.look, lambda now: now == before)
     assert answer(customer.get("/healthz")) == {"status": "ok"}
 
 
@@ -109,7 +108,7 @@ def test_an_upload_whose_connection_is_reset_leaves_nothing(
         # It is seen while it comes, so that its absence means something.
         wait_for(lambda: traces.look()[2], lambda unnamed: len(unnamed) > len(before[2]))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wait_for(traces.look, lambda now: now == before, 5)
+    wait_for(traces.look, lambda now: now == before)
     assert answer(customer.get("/healthz")) == {"status": "ok"}
 
 
@@ -118,10 +117,10 @@ def test_an_upload_that_stands_still_is_given_up(stack: Stack, customer: Custome
     content = FORMS["/v1/files"]
     with connect(stack) as connection:
         by_length(connection, "/v1/files", customer.key, content[:MIB], len(content[MIB:]))
-        began = time.monotonic()
+        waiting = Stopwatch()
         assert received(connection).startswith(b"HTTP/1.1 400 ")
-        assert time.monotonic() - began < 3 * STALL_SECONDS
-    wait_for(traces.look, lambda now: now == before, 5)
+        assert waiting.seconds < 3 * STALL_SECONDS
+    wait_for(traces.look, lambda now: now == before)
 
 
 def test_chunks_that_are_damaged_are_refused(stack: Stack, customer: Customer, traces: Traces) -> None:
@@ -131,7 +130,7 @@ def test_chunks_that_are_damaged_are_refused(stack: Stack, customer: Customer, t
         connection.sendall(head("/v1/files", customer.key, "Transfer-Encoding: chunked"))
         connection.sendall(b"%x\r\n%s\r\n" % (MIB, content[:MIB]) + b"no length\r\n")
         assert received(connection).startswith(b"HTTP/1.1 400 ")
-    wait_for(traces.look, lambda now: now == before, 5)
+    wait_for(traces.look, lambda now: now == before)
 
 
 def test_a_body_that_ends_before_its_length_is_no_shorter_body(stack: Stack, new_customer: NewCustomer) -> None:

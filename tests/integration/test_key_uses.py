@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,14 +46,17 @@ def test_uses_are_written_some_seconds_later_in_one_statement_for_all_keys(
     monkeypatch.setattr(key_uses, "EVERY_SECONDS", 0.5)
     others = [keys.create(web.caller.account_id, "other") for _ in range(3)]
     clients = [web, *map(web.using, others)]
+    began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: clients[number % 4].get("/v1/jobs").status_code, range(80)))
+    took = time.monotonic() - began
     assert answers == [200] * 80
-    wait_for(lambda: one(database, UNUSED), lambda found: found == (0,), 5)
-    # The transactions that wrote the four rows last; they are two where the uses fell on either side of a write.
+    wait_for(lambda: one(database, UNUSED), lambda found: found == (0,))
+    # The transactions that wrote the four rows last; they are two where the uses fell on either side of a write, and
+    # more only where a slow machine let the requests take longer than that.
     written = database.execute("SELECT DISTINCT xmin::text FROM api_keys").fetchall()
-    assert len(written) <= 2
-    wait_for(threads, lambda found: not found, 5)
+    assert len(written) <= 2 + took // key_uses.EVERY_SECONDS
+    wait_for(threads, lambda found: not found)
 
 
 def test_a_use_is_told_through_the_api(
@@ -61,7 +65,7 @@ def test_a_use_is_told_through_the_api(
     monkeypatch.setattr(key_uses, "EVERY_SECONDS", 0.05)
     shown = f"/v1/api_keys/key_{web.caller.key_id.hex}"
     assert web.get(shown).get_json()["last_used_at"] is None
-    wait_for(lambda: web.get(shown).get_json()["last_used_at"], lambda moment: moment is not None, 5)
+    wait_for(lambda: web.get(shown).get_json()["last_used_at"], lambda moment: moment is not None)
 
 
 def test_who_is_refused_has_used_no_key(web: WebClient, database: psycopg.Connection) -> None:
@@ -88,8 +92,8 @@ def test_while_the_database_is_away_uses_stay_and_are_written_after(
     # Whatever the reason, a write that fails is tried again.
     assert threads()
     database.execute("ALTER FUNCTION note_key_uses_away RENAME TO note_key_uses")
-    wait_for(lambda: last_used(database, web.caller.key_id), lambda used: used is not None, 5)
-    wait_for(threads, lambda found: not found, 5)
+    wait_for(lambda: last_used(database, web.caller.key_id), lambda used: used is not None)
+    wait_for(threads, lambda found: not found)
 
 
 @contextmanager

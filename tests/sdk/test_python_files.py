@@ -14,6 +14,7 @@ from openai.types import FileObject
 from tests.conftest import MAX_UPLOAD_BYTES
 from tests.sdk.conftest import NewSdk
 from tests.sdk.work import jsonl, requests, upload
+from tests.waiting import Stopwatch
 
 CONTENT = jsonl(requests(["sim"] * 3))
 UNKNOWN = "file-" + "0" * 32
@@ -100,10 +101,10 @@ def test_a_file_over_the_limit_is_refused_with_an_answer_not_with_a_broken_conne
 
 def test_a_file_is_ready_without_waiting(sdk: OpenAI) -> None:
     file_id = upload(sdk, CONTENT)
-    began = time.monotonic()
+    waiting = Stopwatch()
     # Its first pause would be of five seconds.
     assert sdk.files.wait_for_processing(file_id).status == "processed"
-    assert time.monotonic() - began < 4
+    assert waiting.seconds < 4
 
 
 def test_the_pages_of_a_list_hold_every_file_once_in_the_order_asked_for(new_sdk: NewSdk) -> None:
