@@ -4,8 +4,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := web worker common local migrations bench chaos tests wsgi.py
-# Many tests wait, so two cores take two processes; each has a stack of its own. The slow files come first.
-TEST_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
+# Many tests wait, so two cores take four processes; each has a stack of its own. The slow files come first.
+TEST_PROCESSES := -n 4 --dist loadfile --no-loadscope-reorder
 UV := uv==0.13.8
 COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)

@@ -41,7 +41,12 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %u ",
 }
 # For tests alone: a crash of the machine would lose the data, and one of PostgreSQL its last commits.
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+NOT_DURABLE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "256MB",  # their data is in memory
+}
 
 
 class Postgres:

@@ -18,6 +18,14 @@ FOLDER = Path(__file__).parent / "chromium"
 UNPACKED = FOLDER / "node_modules" / ".unpacked"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 UNPACK_SECONDS = 300
+# The package's own looks for its fonts in /tmp alone, and without any font Chromium dies.
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir prefix="relative">fonts</dir>
+  <cachedir prefix="relative">cache</cachedir>
+</fontconfig>
+"""
 UNPACK = 'import chromium from "@sparticuz/chromium"; await chromium.executablePath()'
 # With this the package unpacks the libraries that a bare machine lacks, too.
 OF_A_BARE_MACHINE = {"AWS_EXECUTION_ENV": "AWS_Lambda_nodejs22.x"}
@@ -62,4 +70,5 @@ def _unpack() -> None:
     done = node_packages.run(FOLDER, ["--input-type=module", "--eval", UNPACK], env, UNPACK_SECONDS)
     if done.returncode != 0:
         raise MissingError(f"Chromium could not be unpacked: set CHROMIUM to one of this machine.\n{done.stdout}")
+    (draft / "fonts" / "fonts.conf").write_text(FONTS)
     draft.rename(UNPACKED)
