@@ -30,6 +30,7 @@ WHOLE: tuple[Callable[[Connection], list[Finding]], ...] = (
     work_invariants.pending_work,
     mail_invariants.mails,
     people_invariants.owners,
+    people_invariants.plans_of_accounts,
     billing_invariants.billing,
     metering_invariants.outbox,
     metering_invariants.receipts,
@@ -64,7 +65,7 @@ def doctor(batch_ids: tuple[str, ...], files: bool) -> None:
     checked = f"{counted} batches and single jobs: results, usage records, counters, reservations, claims, events"
     checked += ", files" if files else ""
     if not wanted:
-        checked += "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills and meters"
+        checked += "; quotas, leases, orphans, tickets, tasks, ingests, mails, owners, plans, bills and meters"
     click.echo(f"checked {checked}: {found or 'nothing'} off")
     if found:
         raise SystemExit(EXIT_STATUS_FOUND)

@@ -61,7 +61,7 @@ def test_work_in_progress_is_always_in_order(stack: Stack) -> None:
 def checked(batches: int) -> str:
     return (
         f"checked {batches} batches and single jobs: results, usage records, counters, reservations, claims, events;"
-        " quotas, leases, orphans, tickets, tasks, ingests, mails, owners, bills and meters: nothing off\n"
+        " quotas, leases, orphans, tickets, tasks, ingests, mails, owners, plans, bills and meters: nothing off\n"
     )
 
 

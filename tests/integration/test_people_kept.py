@@ -77,3 +77,18 @@ def test_the_doctor_names_an_account_of_people_without_an_owner(web: WebClient, 
     found = doctor(args=["doctor"])
     assert f"members: acct_{account_id.hex}: has 1 members, and no owner" in found.output
     assert found.exit_code == 1
+
+
+def test_the_doctor_names_accounts_whose_plan_or_own_limits_the_plans_file_lacks(
+    web: WebClient, database: psycopg.Connection
+) -> None:
+    first, second, limited, _ = (accounts.create(name, "pro") for name in ("Ann", "Bob", "Cyd", "Dan"))
+    doctor = web.app.test_cli_runner().invoke
+    assert doctor(args=["doctor"]).exit_code == 0
+    database.execute("UPDATE accounts SET plan = 'gold' WHERE id IN (%s, %s)", [first.id, second.id])
+    database.execute("UPDATE accounts SET overrides = '{\"max_colours\": 3}' WHERE id = %s", [limited.id])
+    found = doctor(args=["doctor"])
+    assert f"plans: {first.shown_id} and 1 more: There is no plan 'gold': choose one of " in found.output
+    assert f"plans: {limited.shown_id}: 'max_colours' is no limit that an account may have" in found.output
+    assert found.output.endswith(" 2 off\n")
+    assert found.exit_code == 1
