@@ -54,10 +54,11 @@ def create() -> tuple[Response, int]:
         batch_id, status = _create(), 200
     else:
         batch_id, status = _create_from_csv(), 202
-    queue.enqueue_ingest(batch_id)
     shown_id = ids.show("batch_", batch_id)
+    # Before anybody is told of it: it is validating, however soon it is read.
     response = _shown(batches.get(caller().account_id, shown_id))
     response.headers["Location"] = f"/v1/batches/{shown_id}"
+    queue.enqueue_ingest(batch_id)
     return response, status
 
 

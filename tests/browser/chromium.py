@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from tests import node_packages
 from tests.node_packages import MissingError
@@ -19,11 +20,11 @@ UNPACKED = FOLDER / "node_modules" / ".unpacked"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 UNPACK_SECONDS = 300
 # The package's own looks for its fonts in /tmp alone, and without any font Chromium dies.
-FONTS = """<?xml version="1.0"?>
+FONTS = f"""<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
-  <dir prefix="relative">fonts</dir>
-  <cachedir prefix="relative">cache</cachedir>
+  <dir>{escape(str(UNPACKED))}/fonts/fonts</dir>
+  <cachedir>{escape(str(UNPACKED))}/fonts/cache</cachedir>
 </fontconfig>
 """
 UNPACK = 'import chromium from "@sparticuz/chromium"; await chromium.executablePath()'

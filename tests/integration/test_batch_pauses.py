@@ -125,6 +125,15 @@ def test_a_single_job_has_no_pause(web: WebClient) -> None:
     refused(web.post(f"/v1/batches/{ids.show('batch_', job_id)}/pause"), 404)
 
 
+def test_a_new_batch_is_shown_as_validating_however_soon_it_is_read(
+    web: WebClient, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "enqueue_ingest", ingest.ingest)
+    created = web.post("/v1/batches", json={"endpoint": "/v1/chat/completions", "requests": [work.request(0)]})
+    assert (created.status_code, created.get_json()["status"]) == (200, "validating")
+    assert one(database, "SELECT state FROM batches") == ("in_progress",)
+
+
 def test_a_batch_that_is_validating_is_read_and_then_waits(web: WebClient, database: psycopg.Connection) -> None:
     batch_id = work.upload(web.caller, b"text\nrow\nrow\n")
     shown = act(web, batch_id, "pause")
