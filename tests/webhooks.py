@@ -55,13 +55,17 @@ def rows(database: psycopg.Connection, query: LiteralString, *values: object) ->
 
 
 def delivery(database: psycopg.Connection, endpoint_id: UUID) -> dict[str, Any]:
-    """The one delivery to an endpoint, with the seconds until its next attempt and all attempts so far."""
-    (found,) = rows(
-        database,
-        "SELECT *, extract(epoch FROM next_attempt_at - now())::float AS due_in FROM deliveries WHERE endpoint_id = %s",
-        endpoint_id,
-    )
-    found["log"] = rows(database, "SELECT * FROM attempts WHERE delivery_id = %s ORDER BY number", found["id"])
+    """The one delivery to an endpoint, with the seconds until its next attempt and all attempts so far, of one moment:
+    an attempt may be made while this looks."""
+    with database.transaction():
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        (found,) = rows(
+            database,
+            "SELECT *, extract(epoch FROM next_attempt_at - now())::float AS due_in FROM deliveries"
+            " WHERE endpoint_id = %s",
+            endpoint_id,
+        )
+        found["log"] = rows(database, "SELECT * FROM attempts WHERE delivery_id = %s ORDER BY number", found["id"])
     return found
 
 

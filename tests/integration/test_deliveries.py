@@ -49,12 +49,11 @@ def account(settings: dict[str, str]) -> UUID:
     return webhooks.account()
 
 
-def settled(database: psycopg.Connection, endpoint_id: UUID, attempts: int = 1, seconds: float = 30) -> dict[str, Any]:
+def settled(database: psycopg.Connection, endpoint_id: UUID, attempts: int = 1) -> dict[str, Any]:
     """The delivery to the endpoint once so many attempts are recorded and none is under way."""
     return wait_for(
         lambda: webhooks.delivery(database, endpoint_id),
         lambda found: len(found["log"]) >= attempts and found["state"] != "sending",
-        seconds,
     )
 
 
