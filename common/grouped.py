@@ -1,22 +1,27 @@
 """Calls of one kind that threads make at once, done together.
 
 A call that comes while another is being done waits for that one, and is then done together with all that waited: the
-first alone, as fast as ever, and under load as many as there are. Nobody waits for company that is not there yet, and
-what is done for a call has begun after the call came.
+first alone, as fast as ever, and under load as many as there are. Nobody waits for company that is not there: only
+where the group before was of several are others let come first, for a third of a millisecond. What is done for a call
+has begun after the call came.
 """
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
+# How often a crowd is let run before its group begins. With 32 clients that submit jobs it makes groups of six where
+# there were three, and so a tenth more requests of the same CPUs; twice as many turns gave no more.
+TURNS = 4
 
 
 class Grouped(Generic[KeyT, ItemT, OutcomeT]):
     """Does `do` for the items that came at once for one key; it gives the outcome of each, or raises for all of them.
-    `afterwards` is done for the key before any of the callers goes on, while the next group is on its way already."""
+    `afterwards` is then done for the key by the first caller, while the others and the next group go on already."""
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
         self._afterwards = afterwards
         self._lock = threading.Lock()
         self._lines: dict[KeyT, list[_Caller[ItemT, OutcomeT]]] = {}
+        self._crowded = False
 
     def go(self, key: KeyT, item: ItemT) -> OutcomeT:
         """The outcome of this item."""
@@ -34,30 +40,34 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
         with self._lock:
             line = self._lines.get(key)
             if line is None:
-                self._lines[key] = []
+                self._lines[key] = [mine]
             else:
                 line.append(mine)
-        group = [mine] if line is None else mine.wait()
-        if group:
+        if line is None or mine.wait_to_lead():
+            if self._crowded:
+                _let_others_run()
+            with self._lock:
+                group, self._lines[key] = self._lines[key], []
+                self._crowded = len(group) > 1
             self._go(key, group)
         return mine.outcome()
 
     def _go(self, key: KeyT, group: "Sequence[_Caller[ItemT, OutcomeT]]") -> None:
         """By the thread of the first of the group."""
+        done = False
         try:
-            try:
-                outcomes = self._do(key, [caller.item for caller in group])
-            finally:
-                self._next(key)
-            self._afterwards(key)
+            outcomes = self._do(key, [caller.item for caller in group])
+            for caller, outcome in zip(group, outcomes, strict=True):
+                caller.outcomes = (outcome,)
+            done = True
         except BaseException as error:
             for caller in group:
                 caller.error = error
-        else:
-            for caller, outcome in zip(group, outcomes, strict=True):
-                caller.outcomes = (outcome,)
+        self._next(key)
         for caller in group[1:]:
             caller.go_on()
+        if done:
+            self._afterwards(key)
 
     def _next(self, key: KeyT) -> None:
         """Whoever waited meanwhile goes now, all together."""
@@ -66,29 +76,35 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
             if not line:
                 del self._lines[key]
                 return
-            self._lines[key] = []
-        line[0].group = line
-        line[0].go_on()
+            first = line[0]
+        first.leads = True
+        first.go_on()
+
+
+def _let_others_run() -> None:
+    """Sleeps a few times for as short as the system can, for another thread to have the interpreter each time."""
+    for _ in range(TURNS):
+        time.sleep(0)
 
 
 class _Caller(Generic[ItemT, OutcomeT]):
     """An item whose thread waits: for its outcome, or to be the one that does it for a group, itself the first."""
 
-    __slots__ = ("_waits", "error", "group", "item", "outcomes")
+    __slots__ = ("_waits", "error", "item", "leads", "outcomes")
 
     def __init__(self, item: ItemT) -> None:
         self.item = item
-        self.group: list[_Caller[ItemT, OutcomeT]] = []
+        self.leads = False
         self.outcomes: tuple[OutcomeT, ...] = ()
         self.error: BaseException | None = None
         # A lock that another thread opens is the cheapest thing to wait for.
         self._waits = threading.Lock()
         self._waits.acquire()
 
-    def wait(self) -> "list[_Caller[ItemT, OutcomeT]]":
-        """Until another has done it: empty; or else the group to do."""
+    def wait_to_lead(self) -> bool:
+        """Until another has done it, or it is to do its group, itself the first."""
         self._waits.acquire()
-        return self.group
+        return self.leads
 
     def go_on(self) -> None:
         self._waits.release()

@@ -1,8 +1,8 @@
 """The Flask app: parse, call one verb, render."""
 
 import logging
+import random
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -125,7 +125,8 @@ def create_app() -> Flask:
 
 def _begin() -> None:
     g.started = time.perf_counter()
-    g.request_id = f"req_{uuid.uuid4().hex}"
+    # It is no secret, and so can be made without letting go of the interpreter, as a random UUID cannot.
+    g.request_id = f"req_{random.getrandbits(128):032x}"
     logs.request_id.set(g.request_id)
     logs.account_id.set(None)
     logs.batch_id.set(None)
