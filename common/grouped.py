@@ -82,8 +82,8 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
 
 
 def _let_others_run() -> None:
-    """Sleeps a few times for as short as the system can, for another thread to have the interpreter each time."""
     for _ in range(TURNS):
+        # As short as the system can, for another thread to have the interpreter: who only lets go of it has it again.
         time.sleep(0)
 
 

@@ -1,6 +1,5 @@
 """Guessing passwords and having mail sent slows down, for an address and for a user, and locks nobody out for good."""
 
-import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -188,8 +187,7 @@ def test_asking_for_a_link_takes_as_long_where_there_is_nobody_to_mail_it_to(
     assert [template for template, _ in mailed(database, EMAIL)] == ["reset_password"]
 
 
-# Each is three log-ins; LOG_IN_ROUNDS=100 tells smaller differences.
-ROUNDS = int(os.environ.get("LOG_IN_ROUNDS") or 12)
+ROUNDS = 30
 
 
 def test_a_log_in_takes_as_long_for_an_address_that_nobody_has(web: WebClient, database: psycopg.Connection) -> None:
