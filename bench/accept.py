@@ -22,7 +22,7 @@ ASKED_RATIO = 0.25
 
 def accept() -> list[Figure]:
     with (
-        started(workers=0, WEB_PROCESSES="2", WEB_THREADS="32") as rig,
+        started(workers=0, WEB_PROCESSES="2", WEB_REQUESTS_AT_ONCE="32") as rig,
         bare_route.running(rig.stack.env) as (process, port),
     ):
         servers = {"ours": (rig.stack.port, rig.pid("web")), "bare": (port, process.pid)}

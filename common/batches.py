@@ -18,6 +18,7 @@ from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
 from common.reservations import exposure
+from common.shared_thread import in_native_thread
 from common.submission_webhooks import Webhook
 
 DEFAULT_WINDOW = "24h"
@@ -169,6 +170,11 @@ def create_inline(caller: Caller, options: Options, requests: Sequence[Any]) -> 
 
 def as_jsonl(endpoint: str, requests: Sequence[Any]) -> BinaryIO:
     """Requests as a batch file."""
+    # A body may be a million of them, with nothing in each.
+    return in_native_thread(_as_jsonl, endpoint, requests)
+
+
+def _as_jsonl(endpoint: str, requests: Sequence[Any]) -> BinaryIO:
     defaults = {"method": "POST", "url": endpoint}
     lines = (defaults | request if isinstance(request, dict) else request for request in requests)
     return io.BytesIO(b"".join(json_text.dumps(line) + b"\n" for line in lines))

@@ -22,7 +22,7 @@ from common.once import Once
 from common.settings import settings
 from common.together import Whole
 
-# A server that vanished without a word must not hold a thread for the quarter of an hour that TCP would wait.
+# A server that vanished without a word must not hold a request for the quarter of an hour that TCP would wait.
 _GIVE_UP = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -60,7 +60,7 @@ def owner_engine() -> Engine:
 
 @Once
 def web_engine() -> Engine:
-    return _engine(settings().web_database_url, pool_size=settings().web_threads)
+    return _engine(settings().web_database_url, pool_size=settings().web_requests_at_once)
 
 
 @Once

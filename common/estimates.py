@@ -1,6 +1,6 @@
 """What a batch would be: its errors, its size, what it may cost and how long it may take. Nothing is stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from common.intake import Intake, Rejected
 from common.keys import Caller
 from common.prices import highest_price_of
 from common.reservations import BYTES_PER_PROMPT_TOKEN, exposure
+from common.shared_thread import in_native_thread
 
 # About what English text has: likelier than the bound that tokens are held by. The provider counts exactly, and its
 # count is what is billed.
@@ -58,35 +59,62 @@ class Estimate:
     rows_per_second: float | None
 
 
+@dataclass(slots=True)
+class _Read:
+    """What an input has, before anything is known of the account's other work."""
+
+    rows: int = 0
+    failing_rows: int = 0
+    errors: list[LineError] = field(default_factory=list)
+    error_counts: dict[str, int] = field(default_factory=dict)
+    models: dict[str, ModelShare] = field(default_factory=dict)
+    tokens: int = 0
+    cost: int = 0
+
+
 def estimate(caller: Caller, intake: Intake, max_cost: int | None = None) -> Estimate:
     """Reads the input once, as ingest would."""
-    shares: dict[str, ModelShare] = {}
-    failing = 0
-    errors: list[LineError] = []
-    counts: dict[str, int] = {}
-    tokens = cost = 0
+    read = in_native_thread(_read, intake)
+    ahead, speed = _speed(caller.account_id)
+    refused_by = None
+    if not read.error_counts:
+        refused_by = quotas.refused_by(caller.allowance, read.tokens, exposure(read.cost, 0, max_cost))
+    return Estimate(
+        rows=read.rows,
+        failing_rows=read.failing_rows,
+        errors=read.errors,
+        error_counts=read.error_counts,
+        models=read.models,
+        reserved_tokens=read.tokens,
+        reserved_cost=read.cost,
+        refused_by=refused_by,
+        seconds=(ahead + read.rows) / speed if speed else None,
+        rows_ahead=ahead,
+        rows_per_second=speed,
+    )
+
+
+def _read(intake: Intake) -> _Read:
+    found = _Read()
     for _, row in intake.rows():
         if isinstance(row, JobRow):
-            _add(shares, row)
-            tokens += row.tokens
-            cost += row.cost
+            _add(found.models, row)
+            found.tokens += row.tokens
+            found.cost += row.cost
     try:
         # A repeated row counts among the models' tokens: it costs nothing to be high there.
         for _, row in intake.failing_rows():
-            failing += 1
-            tokens -= row.tokens
-            cost -= row.cost
+            found.failing_rows += 1
+            found.tokens -= row.tokens
+            found.cost -= row.cost
     except Rejected as rejected:
-        errors, counts = rejected.errors, dict(rejected.counts)
-    for model, share in shares.items():
+        found.errors, found.error_counts = rejected.errors, dict(rejected.counts)
+    for model, share in found.models.items():
         if (price := highest_price_of(model)) is not None:
             share.min_cost = price.cost(share.prompt_tokens, 0, 0)
             share.max_cost = price.cost(share.prompt_tokens, 0, share.max_output_tokens)
-    rows = intake.total - failing
-    ahead, speed = _speed(caller.account_id)
-    refused_by = quotas.refused_by(caller.allowance, tokens, exposure(cost, 0, max_cost)) if not counts else None
-    seconds = (ahead + rows) / speed if speed else None
-    return Estimate(rows, failing, errors, counts, shares, tokens, cost, refused_by, seconds, ahead, speed)
+    found.rows = intake.total - found.failing_rows
+    return found
 
 
 def _add(shares: dict[str, ModelShare], row: JobRow) -> None:

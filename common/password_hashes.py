@@ -10,6 +10,7 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 
 from common.errors import InvalidRequest, Unavailable
 from common.json_text import is_storable
+from common.shared_thread import in_native_thread
 
 # NIST SP 800-63B wants at least 8 and room for 64; more than the most would only make us work.
 MIN_CHARACTERS = 10
@@ -17,7 +18,7 @@ MAX_CHARACTERS = 1_024
 # Each hash takes 64 MiB and a tenth of a second of a processor or more: many at once would take a host's memory, and no
 # less time.
 HASHES_AT_ONCE = 2
-# So many may wait for that, so that whoever has many passwords checked leaves threads to the other requests.
+# So many may wait for that, so that whoever has many passwords checked leaves room for the other requests.
 MAX_WAITING = 8
 WAIT_SECONDS = 10.0
 
@@ -44,7 +45,7 @@ def make(password: str, param: str = "password") -> str:
     """What is kept of a password. Raises InvalidRequest as check does, and Unavailable where too many are hashed."""
     check(password, param)
     with _Turn():
-        return _hasher.hash(_normal(password))
+        return in_native_thread(_hasher.hash, _normal(password))
 
 
 def matches(password: str, kept: str | None) -> bool:
@@ -53,7 +54,7 @@ def matches(password: str, kept: str | None) -> bool:
     possible = MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS and is_storable(password)
     with _Turn():
         try:
-            _hasher.verify(kept or _NOBODYS, _normal(password) if possible else "")
+            in_native_thread(_hasher.verify, kept or _NOBODYS, _normal(password) if possible else "")
         except (VerificationError, InvalidHashError):
             return False
     return possible and kept is not None

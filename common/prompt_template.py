@@ -1,7 +1,7 @@
 """A prompt with `{{column}}` in it, filled from a row of the customer's file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,7 +39,11 @@ class Template:
                     "write a column as {{column}}, on one level and without braces in its name.",
                     param=param,
                 )
-        return cls(tuple(literals), tuple(_index(name.strip(), columns, param) for name in names))
+        # Once for all names: a file may have as many columns as the text has placeholders, and both many.
+        indexes: dict[str, list[int]] = {}
+        for index, column in enumerate(columns):
+            indexes.setdefault(column.strip(), []).append(index)
+        return cls(tuple(literals), tuple(_index(name.strip(), indexes, columns, param) for name in names))
 
     def render(self, row: Sequence[str]) -> str:
         """The text for one row, which has as many cells as the file has columns."""
@@ -50,8 +54,8 @@ class Template:
         return "".join(parts)
 
 
-def _index(name: str, columns: Sequence[str], param: str) -> int:
-    found = [index for index, column in enumerate(columns) if column.strip() == name]
+def _index(name: str, indexes: Mapping[str, Sequence[int]], columns: Sequence[str], param: str) -> int:
+    found = indexes.get(name, ())
     if len(found) == 1 and name:
         return found[0]
     if not name:

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     web_processes: int = Field(default=2, ge=1)
-    web_threads: int = Field(default=32, ge=2)
+    web_requests_at_once: int = Field(default=32, ge=2)
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
     stall_seconds: float = Field(default=60, gt=0)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
+from time import monotonic
 from typing import BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +20,7 @@ from obstore.store import ObjectStore, from_url
 
 from common.errors import Unavailable
 from common.settings import settings
+from common.shared_thread import in_native_thread
 
 READ_BYTES = 1 << 20
 # S3 takes parts from 5 MiB on, and 10,000 of them. Two are on their way at once for each upload, a third is being read.
@@ -26,6 +28,7 @@ PART_BYTES = 5 << 20
 PARTS_AT_ONCE = 2
 # A request waits for as long while S3 does not answer, or answers with its own faults.
 RETRY_SECONDS = 10
+SLOW_WRITE_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +66,29 @@ def spool() -> BinaryIO:
         folder.mkdir(parents=True, exist_ok=True)
         # Network file systems, for one, have no files without a name.
         with contextlib.suppress(OSError):
-            return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
-    return cast(BinaryIO, TemporaryFile(dir=settings().upload_folder))
+            return _spooled(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666))
+    with TemporaryFile(dir=settings().upload_folder) as file:
+        return _spooled(os.dup(file.fileno()))
+
+
+def _spooled(file: int) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedRandom(_Spool(file, "w+b")))
+
+
+class _Spool(io.FileIO):
+    """A file that is written in native threads once the disk does not keep up: while it does, a piece takes
+    microseconds, and the way to another thread and back as long as all else that an upload needs."""
+
+    _keeps_up = True
+
+    # What calls it gives a memoryview; the type that it would have to take here has a name from Python 3.12 on.
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        if not self._keeps_up:
+            return in_native_thread(super().write, data)
+        began = monotonic()
+        written = super().write(data)
+        self._keeps_up = monotonic() - began < SLOW_WRITE_SECONDS
+        return written
 
 
 def put(key: str, content: BinaryIO) -> None:
@@ -75,11 +99,11 @@ def put(key: str, content: BinaryIO) -> None:
     first = content.read(PART_BYTES)
     with _answering():
         if len(first) < PART_BYTES:
-            obstore.put(_store(), key, first)
+            in_native_thread(obstore.put, _store(), key, first)
         else:
             # Not the file itself: obstore would take three times the CPU to read it.
             parts = chain([first], iter(lambda: content.read(PART_BYTES), b""))
-            obstore.put(_store(), key, parts, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            in_native_thread(obstore.put, _store(), key, parts, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
 
 def _give_name(content: BinaryIO, key: str) -> bool:
@@ -108,7 +132,7 @@ def open_content(key: str) -> BinaryIO:
 def delete(key: str) -> None:
     """Deletes the content; deleting it twice is fine. Raises Unavailable."""
     with contextlib.suppress(FileNotFoundError), _answering():
-        obstore.delete(_store(), key)
+        in_native_thread(obstore.delete, _store(), key)
 
 
 class _Content(io.RawIOBase):
@@ -117,7 +141,7 @@ class _Content(io.RawIOBase):
     def __init__(self, key: str) -> None:
         self._key = key
         with _answering():
-            self._size = obstore.head(_store(), key)["size"]
+            self._size = in_native_thread(obstore.head, _store(), key)["size"]
         self._position = 0
 
     def readable(self) -> bool:
@@ -143,7 +167,7 @@ class _Content(io.RawIOBase):
         if length <= 0:
             return 0
         with _answering():
-            content = obstore.get_range(_store(), self._key, start=self._position, length=length)
+            content = in_native_thread(obstore.get_range, _store(), self._key, start=self._position, length=length)
         buffer[:length] = memoryview(content)
         self._position += length
         return length

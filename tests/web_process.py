@@ -56,6 +56,10 @@ class WebProcess:
         processes = [leader, *leader.children()]
         wait_for(lambda: {process.status() for process in processes}, lambda found: found == {psutil.STATUS_STOPPED})
 
+    def ended(self, seconds: float) -> int:
+        """The exit status of the gunicorn that leads, which ends within this time."""
+        return self._leader.wait(seconds)
+
     def kill(self) -> None:
         """Ends every process without a word."""
         self.send(signal.SIGKILL)

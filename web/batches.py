@@ -24,6 +24,7 @@ from common.endpoints import CHAT
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.intake import Intake
 from common.reservations import Reserver
+from common.shared_thread import in_native_thread
 from common.together import apart
 from web import downloads, forms, queries, render, schemas, uploads
 from web.auth import caller, requires
@@ -111,7 +112,7 @@ def _read_csv() -> tuple[Upload, forms.CsvBatch, CsvInput]:
     form = forms.parse(forms.CsvBatch, uploads.fields(JSON_FIELDS, LIST_FIELDS))
     models.check(caller().limits, form.model)
     fields = Reserver(CHAT, caller().limits).bounded(form.body_fields())
-    csv_input = CsvInput(csv_dialect.detect(upload.content), form.prompt, form.system, fields)
+    csv_input = CsvInput(in_native_thread(csv_dialect.detect, upload.content), form.prompt, form.system, fields)
     # Made here for its errors alone: ingest makes it again where the rows are.
     csv_input.body_template(form.model)
     forms.webhook(form)

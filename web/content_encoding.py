@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
+from common import shared_thread
 from common.errors import InvalidRequest, Unsupported
 
 # zlib's way to say: with gzip's header and trailer.
@@ -47,6 +48,8 @@ class Gunzip:
         """Up to `size` bytes, and none at the end. Raises InvalidRequest for what is not whole gzip."""
         plain = b""
         while size > 0 and not plain:
+            # What is little on the way may be much here, or be many members with nothing in them.
+            shared_thread.let_others_go_on()
             self._ahead = self._ahead or self._packed.read(PACKED_BYTES)
             if self._member.eof:
                 if not self._ahead:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Response
 
-from common import batches, csv_results, csv_rows, ids, results, storage
+from common import batches, csv_results, csv_rows, ids, results, shared_thread, storage
 from common.batch_input import CsvInput
 from common.batches import ENDED_STATES, Batch
 from common.csv_dialect import CsvDialect
@@ -52,7 +52,8 @@ def lines(account_id: UUID, file: File, offset: int) -> Response:
         found = results.beginning(account_id, batch.id, file.shows, offset)
         count, first, end = found.lines, found.first, found.end
     rows = results.stream_lines(account_id, batch.id, file.shows, first, end)
-    answer = Response(_in_chunks(_output_lines(batch.id, rows)), content_type="application/octet-stream")
+    chunks = _taking_turns(_in_chunks(_output_lines(batch.id, rows)))
+    answer = Response(chunks, content_type="application/octet-stream")
     if ended and offset == 0:
         # Of the batch as it was just read: the file was read before, when the batch may still have run.
         answer.content_length = batch.output_bytes if file.shows == "outputs" else batch.error_bytes
@@ -81,7 +82,14 @@ def response(account_id: UUID, batch: Batch, form: str) -> Response:
     rows = account_id, batch.id, batch.total
     chunks = _csv(batch, results.stream_csv(*rows)) if form == "csv" else _jsonl(batch, results.stream(*rows))
     stem = PurePosixPath(batch.input_filename or batch.shown_id).stem
-    return _named(Response(chunks, content_type=FORMATS[form]), f"{stem}-results.{form}")
+    return _named(Response(_taking_turns(chunks), content_type=FORMATS[form]), f"{stem}-results.{form}")
+
+
+def _taking_turns(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """A client may take them as fast as they are made, so that the request would never wait."""
+    for chunk in chunks:
+        yield chunk
+        shared_thread.let_others_go_on()
 
 
 def _named(answer: Response, filename: str) -> Response:

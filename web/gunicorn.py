@@ -1,12 +1,10 @@
 """How gunicorn serves the web app: `gunicorn -c web/gunicorn.py wsgi:app`."""
 
-from common import interpreter
 from common.settings import settings
 
 bind = f"{settings().web_host}:{settings().port}"
 workers = settings().web_processes
-worker_class = "gthread"
-threads = settings().web_threads
+worker_class = "web.greenlets.Worker"
 # Requests that wait for a job, and uploads over slow lines, take longer than gunicorn's 30 s.
 timeout = 120
 graceful_timeout = 70
@@ -18,8 +16,3 @@ errorlog = "-"
 control_socket_disable = True
 # The app logs and settings are made in each process; a shared heart-beat file belongs in memory.
 worker_tmp_dir = "/dev/shm" if __import__("os").path.isdir("/dev/shm") else None
-
-
-def post_worker_init(worker: object) -> None:
-    """In each process, once the app is loaded."""
-    interpreter.tune()

@@ -13,6 +13,7 @@ from common.database import whole_of_account, whole_of_owner
 from common.errors import InvalidRequest
 from common.idempotency import HEADER, MAX_KEY_CHARACTERS, Answer, Answered
 from common.keys import Caller
+from common.shared_thread import in_native_thread
 from common.together import together
 from web import forms
 
@@ -77,7 +78,14 @@ def _form() -> bytes:
             # It is on the disk and read a piece at a time, and here not for the last time.
             content = cast(BufferedRandom, file.stream)
             content.seek(0)
-            fields.append(("file", name, file.filename or "", hashlib.file_digest(content, "sha256").hexdigest()))
+            fields.append(
+                (
+                    "file",
+                    name,
+                    file.filename or "",
+                    in_native_thread(hashlib.file_digest, content, "sha256").hexdigest(),
+                )
+            )
             content.seek(0)
     return b"form\n" + json_text.dumps(sorted(fields))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic_core import from_json
 
-from common import ids, json_text
+from common import ids, json_text, shared_thread
 from common.batches import Batch
 from common.estimates import BYTES_PER_TOKEN, Estimate
 from common.files import File
@@ -295,7 +295,11 @@ def estimate(found: Estimate, plan: Plan) -> schemas.BatchEstimate:
 
 def page(found: Sequence[T], limit: int, render: Callable[[T], ShownT]) -> schemas.Page[ShownT]:
     """A list's page. One more than `limit` was asked for, which tells whether there is another page."""
-    data = [render(item) for item in found[:limit]]
+    data = []
+    for item in found[:limit]:
+        # Each may show an answer of some megabytes.
+        shared_thread.let_others_go_on()
+        data.append(render(item))
     return {
         "object": "list",
         "data": data,

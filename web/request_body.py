@@ -4,6 +4,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, ClientDisconnected
 from werkzeug.wsgi import get_content_length
 
+from common import shared_thread
 from common.errors import TooLarge
 from common.settings import settings
 from web import content_encoding
@@ -11,6 +12,8 @@ from web.content_encoding import Readable
 
 # gunicorn copies all that it has received ahead for each read of a part of it, and receives as much as this ahead.
 READ_BYTES = 1 << 20
+# In chunks each byte may come by itself, and a mebibyte of those takes two seconds to put together.
+CHUNKED_READ_BYTES = 1 << 14
 # Where the environment of a request has its body as it was sent.
 SENT = "batchyard.sent"
 
@@ -19,7 +22,7 @@ def receive() -> None:
     """Called before each request's view. Raises Unsupported for an encoding that is not read here."""
     environ = request.environ
     if (connection := environ.get("gunicorn.socket")) is not None:
-        # A client that has gone without a word would hold its thread, and what it has sent so far, for ever.
+        # A client that has gone without a word would be worked on, and hold what it has sent so far, for ever.
         connection.settimeout(settings().stall_seconds)
     limit = settings().max_upload_bytes
     length = get_content_length(environ)
@@ -59,7 +62,7 @@ class Sent:
 
     def _receive(self) -> bytes:
         try:
-            piece = self._stream.read(READ_BYTES)
+            piece = self._stream.read(READ_BYTES if self._length is not None else CHUNKED_READ_BYTES)
         except OSError:
             # Also for a body in chunks that ends without the last one.
             raise ClientDisconnected from None
@@ -71,10 +74,13 @@ class Sent:
             raise ClientDisconnected
         if self._received > self._limit:
             raise self.too_large()
+        # A client may send as fast as this reads, so that it would never wait.
+        shared_thread.let_others_go_on()
         return piece
 
     def skip(self, size: int) -> bool:
         """Takes up to `size` bytes more, whatever the limit and wherever the reading failed. False at the end."""
+        shared_thread.let_others_go_on()
         return bool(self._stream.read(size))
 
     def too_large(self) -> TooLarge:

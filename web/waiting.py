@@ -18,8 +18,8 @@ LOOK_SECONDS = 1.0
 QUICK_SECONDS = 0.05
 LOOK_WITHOUT_REDIS_SECONDS = 0.25
 
-# Each waiting request holds a thread; the others must be able to go on.
-_places = threading.BoundedSemaphore(max(1, settings().web_threads * 3 // 4))
+# Each waiting request is one of those that a process works on at once; the others must be able to go on.
+_places = threading.BoundedSemaphore(max(1, settings().web_requests_at_once * 3 // 4))
 
 
 def wanted_seconds(prefer: str | None) -> int | None:

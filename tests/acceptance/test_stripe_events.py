@@ -79,7 +79,7 @@ def installation(
             "PROVIDER_API_KEY": "none",
             "STRIPE_SECRET_KEY": "sk_test_none",
             "STRIPE_WEBHOOK_SECRET": stripe_lives.SECRET,
-            "WEB_THREADS": "8",
+            "WEB_REQUESTS_AT_ONCE": "8",
         }
         with psycopg.connect(urls["DATABASE_URL"], autocommit=True) as owner:
             for number, (account_id, customer) in enumerate(accounts_there):

@@ -101,7 +101,7 @@ def gunicorn(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str
     """Two web processes of gunicorn's, forked and tended as in production."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", "web/gunicorn.py", "wsgi:app"]
-    settings = {"PORT": str(port), "WEB_PROCESSES": "2", "WEB_THREADS": "4"}
+    settings = {"PORT": str(port), "WEB_PROCESSES": "2", "WEB_REQUESTS_AT_ONCE": "4"}
     server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env, **settings})
     try:
         yield server, f"http://127.0.0.1:{port}"

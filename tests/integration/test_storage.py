@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -138,6 +138,26 @@ def test_a_put_that_fails_in_the_middle_leaves_nothing(
         s3: S3 = request.getfixturevalue("s3")
         assert s3.unfinished() == []
         assert not any(found.endswith(key) for found in s3.stored())
+
+
+@pytest.mark.parametrize(("slow", "by_threads"), [(0.0, [b"c" * 9_000, b"d" * 9_000]), (60.0, [])])
+def test_a_file_is_written_in_native_threads_once_the_disk_was_slow(
+    place: str, monkeypatch: pytest.MonkeyPatch, slow: float, by_threads: list[bytes]
+) -> None:
+    done: list[bytes] = []
+
+    def in_native_thread(write: Callable[[memoryview], int], data: memoryview) -> int:
+        done.append(bytes(data))
+        return write(data)
+
+    monkeypatch.setattr(storage, "SLOW_WRITE_SECONDS", slow)
+    monkeypatch.setattr(storage, "in_native_thread", in_native_thread)
+    with spooled(b"b" * 9_000) as file:
+        for letter in (b"c", b"d"):
+            file.write(letter * 9_000)
+        file.seek(0)
+        assert file.read() == b"b" * 9_000 + b"c" * 9_000 + b"d" * 9_000
+    assert done == by_threads
 
 
 def test_a_spooled_file_that_is_not_put_leaves_nothing(place: str, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def run(program: str, env: dict[str, str]) -> Ended:
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Ended]]]:
     """Each program with settings of which one is missing and two are malformed, and a worker with bad prices: started
     together, for they take their time to start."""
-    bad = GOOD | {"REDIS_URL": f"http://:{SECRET}@127.0.0.1:9", "WEB_THREADS": "many"}
+    bad = GOOD | {"REDIS_URL": f"http://:{SECRET}@127.0.0.1:9", "WEB_REQUESTS_AT_ONCE": "many"}
     del bad["DATABASE_URL"]
     prices = tmp_path_factory.mktemp("prices") / "prices.toml"
     prices.write_text('["gpt-x"]\nprompt = 0.15\ncompletion = "0.60"\n')
@@ -68,7 +68,7 @@ def test_every_program_stops_and_names_what_is_missing_and_what_is_malformed(
     assert done.returncode == 2
     assert "setting DATABASE_URL: is not set" in done.stderr
     assert "setting REDIS_URL:" in done.stderr
-    assert "setting WEB_THREADS:" in done.stderr
+    assert "setting WEB_REQUESTS_AT_ONCE:" in done.stderr
     assert "SECRET_KEY" not in done.stderr
     assert SECRET not in done.stdout + done.stderr
 
@@ -141,7 +141,7 @@ def test_an_empty_setting_is_one_that_is_missing(empty: str, capsys: pytest.Capt
         ("PORT", "0"),
         ("PORT", "65536"),
         ("WEB_PROCESSES", "0"),
-        ("WEB_THREADS", "1"),
+        ("WEB_REQUESTS_AT_ONCE", "1"),
         ("MAX_BODY_BYTES", "1e6"),
         ("MAX_UPLOAD_BYTES", "-1"),
         ("LOG_LEVEL", "LOUD"),
