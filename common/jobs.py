@@ -14,6 +14,7 @@ from common.batches import MAX_WINDOW
 from common.database import as_account, read_account
 from common.errors import Conflict, InvalidRequest, NotFound
 from common.keys import Caller
+from common.remembered_keys import NotConfirmed
 from common.reservations import Reserver
 from common.submission_webhooks import Webhook
 from common.submissions import Submission
@@ -88,17 +89,20 @@ def submit(
     """Stores a job for the caller's account, with what it may use held. The body must have been checked. The job is
     accepted once this returns, and a worker is woken; where it has not ended `expires_in` seconds later, it expires.
     Raises InvalidRequest for bounds that cannot be, named behind `prefix`, and for a URL that no webhook may go to,
-    Conflict for one that is disabled, and QuotaExceeded."""
+    Conflict for one that is disabled, QuotaExceeded, and NotConfirmed for a caller whose key is not as remembered."""
     reserver = Reserver(endpoint, caller.limits, priced=caller.hard_cap is not None)
     sent, tokens, cost = reserver.hold(body, json_text.dumps(body), prefix)
     batch_id = ids.new_id()
     custom_id = ids.show("job_", batch_id)
     model = body["model"]
     if webhook is not None:
+        if caller.remembered is not None:
+            raise NotConfirmed
         submission_webhooks.for_url(caller.account_id, webhook.url)
     submission = Submission(
-        batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in, webhook
-    )
+        batch_id, caller.key_id, endpoint, model, metadata, custom_id, sent, tokens, cost, expires_in, webhook,
+        caller.remembered,
+    )  # fmt: skip
     created_at = submissions.store(submission, caller.allowance)
     expires_at = created_at + timedelta(seconds=expires_in) if expires_in is not None else None
     url, events = (webhook.url, webhook.events) if webhook is not None else (None, None)

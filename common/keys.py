@@ -1,7 +1,7 @@
 """API keys: a program's credential, with the scopes that it has and its time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, LiteralString, NamedTuple, get_args
 from uuid import UUID
@@ -15,6 +15,7 @@ from common.errors import AuthenticationFailed, Conflict, InvalidRequest, NotFou
 from common.grouped import Grouped
 from common.plans import Plan
 from common.quotas import Allowance
+from common.remembered_keys import VERSION, Remembered
 
 Scope = Literal["jobs", "batches", "files", "webhooks", "usage", "keys", "billing", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -28,7 +29,8 @@ DEFAULT_OVERLAP = timedelta(days=1)
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who a request comes from: a key or a person, by its `id`, and the account, with the limits that apply to it.
-    `hard_cap` is nano-dollars in a billing period; the period is the current one."""
+    `hard_cap` is nano-dollars in a billing period; the period is the current one. A key that was not looked up for this
+    request is `remembered`: whatever is done for it has to confirm it first."""
 
     id: UUID
     account_id: UUID
@@ -38,6 +40,7 @@ class Caller:
     period_start: datetime
     period_end: datetime
     is_person: bool = False
+    remembered: Remembered | None = field(default=None, compare=False)
 
     @property
     def key_id(self) -> UUID:
@@ -102,6 +105,21 @@ class _Found(NamedTuple):
     hard_cap: int | None
     period_start: datetime
     period_end: datetime
+    version: int
+
+
+MAX_REMEMBERED = 10_000
+# Valid ones by their prefix, each as it was last looked up.
+_remembered: dict[str, _Found] = {}
+
+
+def remembered(key: str) -> Caller | None:
+    """The caller behind a key that was valid here before, and may be no more."""
+    prefix = credentials.prefix_of(key)
+    row = _remembered.get(prefix) if prefix is not None else None
+    if prefix is None or row is None or not credentials.matches(key, row.secret_hash):
+        return None
+    return _caller(row, Remembered(prefix, row.version))
 
 
 def authenticate(key: str) -> Caller:
@@ -110,14 +128,30 @@ def authenticate(key: str) -> Caller:
     prefix = credentials.prefix_of(key)
     row = _looked_up.go(None, prefix) if prefix is not None else None
     matches = credentials.matches(key, row.secret_hash if row is not None else None)
+    _remember(prefix or "", row)
     if row is None or not matches or row.expired:
         raise AuthenticationFailed(
             "The API key is unknown, revoked or expired: send a valid one.", code="invalid_api_key"
         )
     if row.state != "active":
         raise PermissionDenied("This account is suspended: its operator can resume it.", code="account_suspended")
-    limits = plans.with_overrides(row.plan, row.overrides)
-    return Caller(row.id, row.account_id, limits, tuple(row.scopes), row.hard_cap, row.period_start, row.period_end)
+    return _caller(row, None)
+
+
+def _remember(prefix: str, row: _Found | None) -> None:
+    if row is None or row.expired or row.state != "active":
+        _remembered.pop(prefix, None)
+        return
+    if len(_remembered) >= MAX_REMEMBERED:
+        _remembered.clear()
+    _remembered[prefix] = row
+
+
+def _caller(row: _Found, remembered: Remembered | None) -> Caller:
+    return Caller(
+        row.id, row.account_id, plans.with_overrides(row.plan, row.overrides), tuple(row.scopes), row.hard_cap,
+        row.period_start, row.period_end, remembered=remembered,
+    )  # fmt: skip
 
 
 def create(
@@ -281,10 +315,10 @@ _COLUMNS = """
     id, account_id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at, replaces,
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS status
 """
-_FIND: LiteralString = """
+_FIND: LiteralString = f"""
     SELECT prefix, id, account_id, plan, secret_hash, scopes, coalesce(expires_at <= now(), false) AS expired, state,
-        overrides::text, hard_cap, period_start, period_end
-    FROM unnest(%(prefixes)s::text[]) AS sent (prefix) CROSS JOIN LATERAL find_api_key(prefix)
+        overrides::text, hard_cap, period_start, period_end, {VERSION}
+    FROM unnest(%(prefixes)s::text[]) AS sent (prefix) CROSS JOIN LATERAL find_api_key(prefix) AS found
 """
 _INSERT = text(f"""
     INSERT INTO api_keys (id, account_id, name, prefix, secret_hash, scopes, expires_at, replaces)

@@ -10,18 +10,19 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from common import json_text, queue, quotas, together
+from common import json_text, queue, quotas, remembered_keys, together
 from common.database import as_account, write_one
 from common.errors import QuotaExceeded
 from common.grouped import Grouped
 from common.quotas import Allowance
+from common.remembered_keys import CONFIRMED, NotConfirmed, Remembered
 from common.submission_webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A job as it is stored; `tokens` and `cost`, in nano-dollars, are held for it, and `expires_in` is its time in
-    seconds, if it has one."""
+    seconds, if it has one. Where its key is `remembered`, it is stored if that is as it was."""
 
     id: UUID
     api_key_id: UUID
@@ -34,10 +35,12 @@ class Submission:
     cost: int
     expires_in: int | None = None
     webhook: Webhook | None = None
+    remembered: Remembered | None = None
 
 
 def store(submission: Submission, allowance: Allowance) -> datetime:
-    """Stores a job with what it may use held, has a worker woken, and returns when. Raises QuotaExceeded."""
+    """Stores a job with what it may use held, has a worker woken, and returns when. Raises QuotaExceeded and
+    NotConfirmed."""
     if together.current() is not None:
         # A part of the request's own transaction.
         (outcome,) = _store(allowance, [submission])
@@ -49,7 +52,7 @@ def store(submission: Submission, allowance: Allowance) -> datetime:
     raise outcome
 
 
-_Outcome = datetime | QuotaExceeded
+_Outcome = datetime | QuotaExceeded | NotConfirmed
 
 
 def _announce(allowance: Allowance) -> None:
@@ -58,15 +61,21 @@ def _announce(allowance: Allowance) -> None:
 
 
 def _store(allowance: Allowance, submissions: Sequence[Submission]) -> list[_Outcome]:
-    """The outcome of each. Where there is no room for all of them, each is tried by itself."""
-    if (moment := _insert(submissions, allowance)) is not None:
+    """The outcome of each. Where they cannot all be stored, each is tried by itself."""
+    confirmed, moment = _insert(submissions, allowance)
+    if moment is not None:
         return [moment] * len(submissions)
     if len(submissions) > 1:
         return [outcome for submission in submissions for outcome in _store(allowance, [submission])]
+    if not confirmed:
+        return [NotConfirmed()]
     with as_account(allowance.account_id) as connection:
         quotas.ensure(connection, allowance)
-    if (moment := _insert(submissions, allowance)) is not None:
+    confirmed, moment = _insert(submissions, allowance)
+    if moment is not None:
         return [moment]
+    if not confirmed:
+        return [NotConfirmed()]
     with as_account(allowance.account_id) as connection:
         return [quotas.refusal(connection, allowance, submissions[0].tokens, submissions[0].cost)]
 
@@ -74,7 +83,8 @@ def _store(allowance: Allowance, submissions: Sequence[Submission]) -> list[_Out
 _grouped = Grouped(_store, _announce)
 
 
-def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime | None:
+def _insert(submissions: Sequence[Submission], allowance: Allowance) -> tuple[bool, datetime | None]:
+    """Whether all keys are as remembered, and when the jobs were stored, if there was room."""
     limits = allowance.limits
     parameters: dict[str, Any] = {
         "account_id": allowance.account_id,
@@ -87,9 +97,10 @@ def _insert(submissions: Sequence[Submission], allowance: Allowance) -> datetime
         "cost": sum([job.cost for job in submissions]),
         "jobs": json_text.dumps([_row(job) for job in submissions]).decode(),
         "bodies": [job.body for job in submissions],
-    }
+    } | remembered_keys.parameters(list({job.remembered for job in submissions if job.remembered is not None}))
     row = write_one(_INSERT, parameters)
-    return row[0] if row is not None else None
+    assert row is not None
+    return row[0], row[1]
 
 
 def _row(job: Submission) -> dict[str, Any]:
@@ -109,8 +120,10 @@ def _row(job: Submission) -> dict[str, Any]:
     return row
 
 
-_INSERT: LiteralString = """
-    SELECT store_single_jobs(%(account_id)s, %(period_start)s, %(tokens_per_month)s::bigint,
-        %(max_queued_tokens)s::bigint, %(hard_cap)s::bigint, %(tokens)s::bigint, %(cost)s::bigint, %(plan)s,
-        %(jobs)s::jsonb, %(bodies)s::bytea[])
+_INSERT: LiteralString = f"""
+    WITH keys AS MATERIALIZED (SELECT ({CONFIRMED}) AS confirmed)
+    SELECT confirmed, CASE WHEN confirmed THEN store_single_jobs(
+        %(account_id)s, %(period_start)s, %(tokens_per_month)s::bigint, %(max_queued_tokens)s::bigint,
+        %(hard_cap)s::bigint, %(tokens)s::bigint, %(cost)s::bigint, %(plan)s, %(jobs)s::jsonb, %(bodies)s::bytea[]) END
+    FROM keys
 """

@@ -10,11 +10,14 @@ from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 from flask import Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
 
 from common import access_tokens, identities, identity_tokens, ids, key_uses, keys, logs, roles, sessions
-from common.errors import AuthenticationFailed, PermissionDenied
+from common.errors import AuthenticationFailed, BatchyardError, PermissionDenied, RateLimited
+from common.idempotency import HEADER
 from common.keys import Caller
 from common.people import Person
+from common.remembered_keys import NotConfirmed
 from web import idempotency, rate_limits
 
 P = ParamSpec("P")
@@ -28,28 +31,56 @@ ACCOUNT_HEADER = "Batchyard-Account"
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may call a view: keys and people with this scope, as `keys` and `people` say. Without a scope any person may,
-    also one without an account; without either, anybody."""
+    also one without an account; without either, anybody. One that `confirms` takes keys as they are remembered."""
 
     scope: str | None
     keys: bool
     people: bool
+    confirms: bool = False
 
 
-def requires(scope: str, *, key: bool = False) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
+def requires(
+    scope: str, *, key: bool = False, confirms: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
     """A view that only a key with this scope may call, or a person whose role has it; `caller()` tells who does. One
-    that runs jobs takes a `key` alone. Sent again under an Idempotency-Key, a POST is not done again."""
+    that runs jobs takes a `key` alone. Sent again under an Idempotency-Key, a POST is not done again. A view that
+    `confirms` does something in one step or refuses to, and does nothing for a remembered key that is not confirmed."""
     people = not key and any(scope in scopes for scopes in roles.SCOPES.values())
+    access = Access(scope, keys=True, people=people, confirms=confirms)
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
-            return idempotency.once(partial(view, *args, **kwargs), caller(), as_owner=scope == "admin")
+            done = partial(view, *args, **kwargs)
+            if caller().remembered is not None:
+                return _confirmed(done, access)
+            return idempotency.once(done, caller(), as_owner=scope == "admin")
 
         # What wraps this has it too, and it is read before the view is called.
-        setattr(guarded, ACCESS, Access(scope, keys=True, people=people))
+        setattr(guarded, ACCESS, access)
         return guarded
 
     return decorate
+
+
+def _confirmed(view: Callable[[], R], access: Access) -> R:
+    """What the view answers to a remembered key. A refusal is one by what was remembered: whether it stands, or another
+    comes before it, is known once the key was looked up."""
+    try:
+        answer = view()
+    except (BatchyardError, HTTPException, NotConfirmed) as refusal:
+        remembered = caller()
+        credential = _sent_credential()
+        _identify(access, credential)
+        if caller().limits != remembered.limits:
+            # Windows of another limit are others.
+            rate_limits.current().count(caller(), credential or "")
+        _check_scope(access)
+        if isinstance(refusal, HTTPException) or (isinstance(refusal, BatchyardError) and caller() == remembered):
+            raise
+        return view()
+    key_uses.gathered().note(caller().key_id)
+    return answer
 
 
 def for_people(scope: str | None = None) -> Callable[[ViewT], ViewT]:
@@ -96,18 +127,43 @@ def authenticate() -> None:
         return
     credential = _sent_credential()
     limits.refuse_blocked(credential)
-    try:
-        _look_up(access, credential)
-    except (AuthenticationFailed, PermissionDenied) as error:
-        limits.count_refused(failed=isinstance(error, AuthenticationFailed))
-        raise
+    if access.confirms and credential is not None and _take_remembered(access, credential):
+        return
+    _identify(access, credential)
     if access.scope is None:
         limits.count_person(person(), credential or "")
         return
-    found = g.caller
+    limits.count(caller(), credential or "")
+    _check_scope(access)
+
+
+def _take_remembered(access: Access, credential: str) -> bool:
+    """Whether this request goes on with its key as it is remembered: not where it would be refused, nor where it may
+    have had its answer before."""
+    found = keys.remembered(credential) if HEADER not in request.headers else None
+    if found is None or access.scope not in found.scopes:
+        return False
+    try:
+        rate_limits.current().count(found, credential)
+    except RateLimited:
+        return False
+    g.caller = found
     logs.account_id.set(ids.show("acct_", found.account_id))
-    limits.count(found, credential or "")
-    if access.scope not in found.scopes:
+    return True
+
+
+def _identify(access: Access, credential: str | None) -> None:
+    try:
+        _look_up(access, credential)
+    except (AuthenticationFailed, PermissionDenied) as error:
+        rate_limits.current().count_refused(failed=isinstance(error, AuthenticationFailed))
+        raise
+    if access.scope is not None:
+        logs.account_id.set(ids.show("acct_", caller().account_id))
+
+
+def _check_scope(access: Access) -> None:
+    if access.scope not in caller().scopes:
         raise PermissionDenied(
             f"This API key lacks the scope {access.scope!r}: use one that has it.", code="scope_missing"
         )

@@ -48,7 +48,7 @@ def _wait(response: Response, seconds: int) -> None:
 
 @blueprint.post("")
 @_until_ended
-@requires("jobs", key=True)
+@requires("jobs", key=True, confirms=True)
 @documented(
     "Submit a job",
     {
