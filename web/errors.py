@@ -63,6 +63,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(PoolTimeout, _database_away)
     app.register_error_handler(RedisError, _redis_away)
     app.register_error_handler(OSError, _no_room)
+    app.register_error_handler(RecursionError, _too_deep)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -147,6 +148,13 @@ def _no_room(error: OSError) -> tuple[Response, int]:
     log.error("there is no room for what was sent", exc_info=error)
     message = "The server's disk has no room for what was sent: send the request again, later or smaller."
     return _refused(errors.Unavailable(message, code="storage_full"))
+
+
+def _too_deep(error: RecursionError) -> tuple[Response, int]:
+    """Here, since what could just be parsed may be too deep for whatever is done with it further down."""
+    log.error("what was sent is nested too deeply", exc_info=error)
+    message = "The body's JSON is nested too deeply: send it with fewer levels."
+    return _refused(errors.InvalidRequest(message, code="invalid_json"))
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:

@@ -145,7 +145,7 @@ def test_no_form_makes_the_server_fail(web: WebClient, path: str) -> None:
 
 
 def test_no_depth_of_nesting_makes_the_server_fail(web: WebClient) -> None:
-    for depth in (90, 100, 101, 400, *range(700, 1_000, 3), 5_000):
+    for depth in (90, 100, 101, 400, *range(700, 1_000), 5_000):
         deep = b"[" * depth + b"]" * depth
         body = b'{"endpoint": "/v1/chat/completions", "requests": [{"custom_id": "a", "body": %s}]}' % deep
         for path in ("/v1/batches", "/v1/batches/estimate"):
