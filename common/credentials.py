@@ -45,5 +45,4 @@ def matches(key: str, secret_hash: bytes | None) -> bool:
 def _keyed_hash(prefix: str, secret: str) -> bytes:
     # The prefix is hashed too: a hash moved to another row opens nothing.
     pepper = settings().secret_key.get_secret_value().encode()
-    # hmac.digest would let go of the interpreter for what takes a microsecond, and then wait for it among all requests.
-    return hmac.new(pepper, f"api-key:{prefix}:{secret}".encode("utf-8", "replace"), "sha256").digest()
+    return hmac.digest(pepper, f"api-key:{prefix}:{secret}".encode("utf-8", "replace"), "sha256")

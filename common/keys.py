@@ -142,7 +142,7 @@ def _remember(prefix: str, row: _Found | None) -> None:
     if row is None or row.expired or row.state != "active":
         _remembered.pop(prefix, None)
         return
-    if len(_remembered) >= MAX_REMEMBERED:
+    if prefix not in _remembered and len(_remembered) >= MAX_REMEMBERED:
         _remembered.clear()
     _remembered[prefix] = row
 

@@ -7,25 +7,24 @@ is nothing to do.
 
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
-from functools import partial
 from time import monotonic
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Work = Callable[[], object]
+Work = Callable[[], None]
 # What all of a process's requests wait for the one that computes.
 TURN_SECONDS = 0.003
 
 _let_others: Callable[[], None] | None = None
-_have_done: Callable[[Work], object] | None = None
+_have_done: Callable[[Work], None] | None = None
 _turn_began = 0.0
 _in_native_thread: ContextVar[bool] = ContextVar("in_native_thread", default=False)
 
 
-def use(let_others: Callable[[], None], have_done: Callable[[Work], object]) -> None:
+def use(let_others: Callable[[], None], have_done: Callable[[Work], None]) -> None:
     """From now on this process's requests take turns: `let_others` has each other that can go on do so, and `have_done`
-    has a native thread do some work, and gives what that gave or raises what it raised."""
+    returns when a native thread has done some work."""
     global _let_others, _have_done
     _let_others, _have_done = let_others, have_done
 
@@ -46,4 +45,17 @@ def in_native_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) ->
     # What is logged there is the request's.
     context = copy_context()
     context.run(_in_native_thread.set, True)
-    return cast(R, _have_done(partial(context.run, work, *args, **kwargs)))
+    given: list[R] = []
+    raised: list[BaseException] = []
+
+    def done() -> None:
+        try:
+            given.append(context.run(work, *args, **kwargs))
+        # For whoever asked for it, whatever it is; the thread would print it, with the work and what that was given.
+        except BaseException as error:
+            raised.append(error)
+
+    _have_done(done)
+    if raised:
+        raise raised[0]
+    return given[0]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import httpx2
 import psutil
@@ -20,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 class WebProcess:
     """gunicorn and its processes; `url` is its address."""
 
-    def __init__(self, env: dict[str, str], processes: int = 1) -> None:
+    def __init__(self, env: dict[str, str], processes: int = 1, log: IO[bytes] | None = None) -> None:
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
         settings = {**os.environ, **env, "PORT": port, "WEB_PROCESSES": str(processes)}
         command = [sys.executable, "-m", "gunicorn", "-c", "web/gunicorn.py", "wsgi:app"]
         # In a session of its own: a signal reaches all of its processes.
         self._leader = subprocess.Popen(
-            command, cwd=ROOT, env=settings, stderr=subprocess.DEVNULL, start_new_session=True
+            command, cwd=ROOT, env=settings, stderr=log or subprocess.DEVNULL, start_new_session=True
         )
 
     @property
@@ -67,9 +68,9 @@ class WebProcess:
 
 
 @contextmanager
-def web_process(env: dict[str, str], processes: int = 1) -> Iterator[WebProcess]:
-    """A web process with these settings, alive; it is killed in the end."""
-    process = WebProcess(env, processes)
+def web_process(env: dict[str, str], processes: int = 1, log: IO[bytes] | None = None) -> Iterator[WebProcess]:
+    """A web process with these settings, alive; it is killed in the end. What it logs goes to `log`."""
+    process = WebProcess(env, processes, log)
     try:
         process.wait_alive()
         yield process

@@ -72,9 +72,8 @@ def _confirmed(view: Callable[[], R], access: Access) -> R:
         remembered = caller()
         credential = _sent_credential()
         _identify(access, credential)
-        if caller().limits != remembered.limits:
-            # Windows of another limit are others.
-            rate_limits.current().count(caller(), credential or "")
+        # In windows of limits that are others now.
+        rate_limits.current().count(caller(), credential or "")
         _check_scope(access)
         if isinstance(refusal, HTTPException) or (isinstance(refusal, BatchyardError) and caller() == remembered):
             raise

@@ -267,9 +267,19 @@ def webhook(form: ShortJob | FullJob | CreateBatch | CsvBatch) -> Webhook | None
 def parse(form: type[FormT], value: object) -> FormT:
     """The value as a form. Raises InvalidRequest naming the first field that is wrong."""
     try:
-        return form.model_validate(value)
+        return form.model_validate(_with_one_unknown(form, value))
     except ValidationError as error:
         raise _first_problem(error) from None
+
+
+def _with_one_unknown(form: type[FormT], value: object) -> object:
+    """The value with one of the fields that the form does not have, if it has any: there may be a million, and pydantic
+    would make a problem of each."""
+    if not isinstance(value, dict) or len(value) <= len(form.model_fields):
+        return value
+    names = {field.alias or name for name, field in form.model_fields.items()}
+    unknown = next(name for name in value if name not in names)
+    return {name: value[name] for name in value if name in names or name == unknown}
 
 
 def _first_problem(error: ValidationError) -> InvalidRequest:

@@ -17,6 +17,7 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gevent.threadpool import ThreadPool
+from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from common import interpreter, shared_thread
@@ -34,18 +35,24 @@ class Worker(GeventWorker):
     """gunicorn's own, but that it works on so many requests at once and no more, and that it ends with its last
     request: without these it would wait for clients which keep a connection and send nothing."""
 
+    _stopping: Event | None = None
+
     def run(self) -> None:
         """Serves until it is told to stop, and then until the last request is answered."""
         self._places = BoundedSemaphore(settings().web_requests_at_once)
-        self._stopping = Event()
+        stopping = self._stopping = Event()
         self._open: set[socket.socket] = set()
         self._idle: set[socket.socket] = set()
-        shared_thread.use(_let_others, ThreadPool(settings().web_requests_at_once).apply)
+        shared_thread.use(_let_others, partial(_have_done, ThreadPool(settings().web_requests_at_once)))
         interpreter.tune()
         servers = [self._server(listener) for listener in self.sockets]
         while self.alive:
             self.notify()
-            self._stopping.wait(1.0)
+            stopping.wait(1.0)
+        for server in servers:
+            server.stop_accepting()
+        # What was accepted last asks its listener for its name.
+        gevent.sleep(0)
         for server in servers:
             server.close()
         self._finish()
@@ -54,7 +61,9 @@ class Worker(GeventWorker):
 
     def _server(self, listener: Any) -> StreamServer:
         listener.setblocking(True)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        pool = Pool(self.worker_connections)
+        server: StreamServer = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool, **tls)
         # So that the connections which come at once are shared by all processes.
         server.max_accept = 1
         server.start()
@@ -73,7 +82,9 @@ class Worker(GeventWorker):
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Is told to stop."""
         super().handle_exit(sig, frame)
-        self._stopping.set()
+        # While the app is being loaded there is nothing to wake.
+        if self._stopping is not None:
+            self._stopping.set()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """The greenlet of a connection."""
@@ -101,6 +112,8 @@ class Worker(GeventWorker):
 
 def _all_is_read(request: Any) -> bool:
     """Where gunicorn looks for the next request it would read on to the end, however long the body is."""
+    if getattr(request.body.reader, "length", None) == 0:
+        return True
     # Any error of the client's line, or of how the chunks of its body are formed.
     with contextlib.suppress(Exception, gevent.Timeout), gevent.Timeout(UNREAD_SECONDS):
         return not request.body.failed and len(request.body.read(UNREAD_BYTES)) < UNREAD_BYTES
@@ -111,6 +124,10 @@ def _read_no_more(connection: socket.socket) -> None:
     """What has come is still read, and behind it the connection ends."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RD)
+
+
+def _have_done(pool: ThreadPool, work: shared_thread.Work) -> None:
+    pool.apply(work)
 
 
 def _let_others() -> None:

@@ -128,8 +128,14 @@ class RateLimits(Limiter):
             raise _refusal(full.window, full.seconds)
 
     def _take(self, windows: Sequence[Window]) -> Left | None:
-        """The window that has no room for this request, or None."""
-        room, left = self.windows.take(windows)
+        """The window that has no room for this request, or None. In one that it was counted in already it is not
+        counted again."""
+        counted: list[Left] = g.get("counted", [])
+        before = {found.window: found for found in counted}
+        room, left = self.windows.take([window for window in windows if window not in before] if before else windows)
+        if room:
+            g.counted = [*counted, *left]
+            left = [*before.values(), *left]
         g.rate_limits = left
         return None if room else _tightest(left)
 

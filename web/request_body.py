@@ -74,8 +74,9 @@ class Sent:
             raise ClientDisconnected
         if self._received > self._limit:
             raise self.too_large()
-        # A client may send as fast as this reads, so that it would never wait.
-        shared_thread.let_others_go_on()
+        if self._received > len(piece):
+            # A client may send as fast as this reads, so that it would never wait.
+            shared_thread.let_others_go_on()
         return piece
 
     def skip(self, size: int) -> bool:

@@ -202,3 +202,15 @@ def test_a_key_that_nothing_is_known_against_is_forgotten_when_too_many_are_reme
     assert submit(customer.using(other)).status_code == 202
     assert keys.remembered(customer.key) is None
     assert submit(customer).status_code == 202
+
+
+def test_a_request_whose_limits_change_is_counted_once_where_they_did_not(
+    customer: WebClient, database: psycopg.Connection
+) -> None:
+    def override(limits: str) -> None:
+        database.execute("UPDATE accounts SET overrides = %s WHERE id = %s", [limits, customer.caller.account_id])
+
+    override('{"key_requests_per_minute": 3}')
+    assert [submit(customer).status_code for _ in range(2)] == [202, 202]
+    override('{"key_requests_per_minute": 3, "tokens_per_month": 1000000000}')
+    assert [submit(customer).status_code for _ in range(2)] == [202, 429]

@@ -1,5 +1,6 @@
 """What requests of one web process, which share its only thread, owe each other: real gunicorn, real connections."""
 
+import re
 import select
 import signal
 import socket
@@ -8,9 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPResponse, RemoteDisconnected
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
+import psutil
 import pytest
 
 from common import accounts, keys, password_hashes
@@ -86,6 +89,18 @@ def test_while_a_long_file_is_estimated_other_requests_are_answered(settings: di
     assert slowest < 1.0
 
 
+def test_what_fails_in_a_native_thread_is_told_to_who_asked_and_to_no_log(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    sent = {"email": "ann@example.com", "password": "the password that was typed"}
+    with (tmp_path / "log").open("wb") as log, web_process(settings, log=log) as process:
+        assert httpx2.post(f"{process.url}/auth/log-in", json=sent, timeout=90, trust_env=False).status_code == 401
+        logged = (tmp_path / "log").read_text()
+    assert "/auth/log-in" in logged
+    assert sent["password"] not in logged
+    assert "Traceback" not in logged
+
+
 def test_while_passwords_are_hashed_others_may_come_and_too_many_are_told_so(settings: dict[str, str]) -> None:
     many = password_hashes.HASHES_AT_ONCE + password_hashes.MAX_WAITING + 6
     with web_process(settings) as process, ThreadPoolExecutor(many) as threads:
@@ -152,6 +167,8 @@ def test_a_process_that_is_told_to_stop_answers_what_it_has_begun_and_then_ends(
         idle.sendall(head("GET", "/healthz"))
         assert status(idle) == 200
         upload.sendall(head("POST", "/v1/batches", key, len(CSV)) + CSV[:1_000])
+        # Who came later has its answer, so that the upload has begun.
+        assert httpx2.get(f"{process.url}/healthz", trust_env=False).status_code == 200
         process.send(signal.SIGTERM)
         # The connection that nobody uses ends first.
         assert status(idle) is None
@@ -159,3 +176,32 @@ def test_a_process_that_is_told_to_stop_answers_what_it_has_begun_and_then_ends(
         assert status(upload) == 202
         assert status(upload) is None
         assert process.ended(20) == 0
+
+
+def test_a_process_that_loads_the_app_when_it_is_told_to_stop_ends_and_leaves_the_others_their_requests(
+    settings: dict[str, str], key: str
+) -> None:
+    with web_process(settings, processes=2) as process, connect(process) as upload:
+        upload.sendall(head("POST", "/v1/batches", key, len(CSV)) + CSV[:1_000])
+        leader = psutil.Process(process.pid)
+        workers = leader.children()
+        # The one that has the upload open as a file.
+        (busy,) = wait_for(lambda: [worker for worker in workers if _has_connection(worker)], bool)
+        (other,) = [worker for worker in workers if worker != busy]
+        other.kill()
+        # Before that it would not hear of it.
+        wait_for(lambda: [child for child in leader.children() if child not in workers and _hears(child)], bool)
+        process.send(signal.SIGTERM)
+        upload.sendall(CSV[1_000:])
+        assert status(upload) == 202
+        assert process.ended(20) == 0
+
+
+def _has_connection(worker: psutil.Process) -> bool:
+    return any(found.status == psutil.CONN_ESTABLISHED and found.raddr for found in worker.net_connections("tcp"))
+
+
+def _hears(worker: psutil.Process) -> bool:
+    """Whether it has signal handlers of its own: of SIGCHLD it has none, unlike the leader that it was forked of."""
+    (caught,) = re.findall(r"^SigCgt:\t(\w+)$", Path(f"/proc/{worker.pid}/status").read_text(), re.MULTILINE)
+    return not int(caught, 16) >> (signal.SIGCHLD - 1) & 1

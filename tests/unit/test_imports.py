@@ -1,6 +1,8 @@
 """The walls between the packages, as design and ARCHITECTURE.md draw them, held by looking at every import there is."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +117,9 @@ def test_nothing_that_is_deployed_imports_what_only_one_machine_needs(package: s
 
 def test_the_package_worker_is_not_shadowed_by_the_script_of_its_name() -> None:
     assert (ROOT / "worker" / "__init__.py").is_file()
+
+
+def test_what_gunicorn_imports_before_it_has_made_its_processes_leaves_the_database_to_them() -> None:
+    # psycopg decides when it is imported how it waits, which in a process of greenlets has to be another way.
+    program = "import sys, web.greenlets; sys.exit('psycopg' in sys.modules or 'sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0

@@ -22,8 +22,8 @@ class Turns:
     def let_others(self) -> None:
         self.given += 1
 
-    def have_done(self, work: shared_thread.Work) -> object:
-        return self.threads.submit(work).result(timeout=10)
+    def have_done(self, work: shared_thread.Work) -> None:
+        self.threads.submit(work).result(timeout=10)
 
 
 @pytest.fixture
