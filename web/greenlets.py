@@ -77,6 +77,7 @@ class Worker(GeventWorker):
             if now > linger_until:
                 for connection in self._idle:
                     _read_no_more(connection)
+            # They end by themselves meanwhile.
             gevent.sleep(LOOK_SECONDS)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
