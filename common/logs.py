@@ -68,8 +68,8 @@ def configure() -> None:
     handler = LineHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
-    # None of this is in a line, and to find it out takes longer than to write one.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    # None of this is in a line, and to find it out takes longer than to write one. gunicorn's own have the process.
+    logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None
     # RQ tells of every ticket, and the model client of every call: neither names work, so neither is worth a line.
     for chatty in ("rq", "rq.worker", "httpx2", "httpcore2", "openai", "alembic"):

@@ -6,6 +6,7 @@ what computes for long lets others go on between two pieces, and what blocks has
 """
 
 import contextlib
+import os
 import socket
 from functools import partial
 from time import monotonic
@@ -123,8 +124,9 @@ def _all_is_read(request: Any) -> bool:
 
 def _read_no_more(connection: socket.socket) -> None:
     """What has come is still read, and behind it the connection ends."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RD)
+    # By a descriptor of its own: by the other, whoever waits for a request would have an error instead of an end.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.shutdown(socket.SHUT_RD)
 
 
 def _have_done(pool: ThreadPool, work: shared_thread.Work) -> None:

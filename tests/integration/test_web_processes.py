@@ -161,9 +161,12 @@ def _answered_again(process: WebProcess) -> bool:
 
 
 def test_a_process_that_is_told_to_stop_answers_what_it_has_begun_and_then_ends(
-    settings: dict[str, str], key: str
+    settings: dict[str, str], key: str, tmp_path: Path
 ) -> None:
-    with web_process(settings) as process, connect(process) as idle, connect(process) as upload:
+    with ExitStack() as opened:
+        log = opened.enter_context((tmp_path / "log").open("wb"))
+        process = opened.enter_context(web_process(settings, log=log))
+        idle, upload = opened.enter_context(connect(process)), opened.enter_context(connect(process))
         idle.sendall(head("GET", "/healthz"))
         assert status(idle) == 200
         upload.sendall(head("POST", "/v1/batches", key, len(CSV)) + CSV[:1_000])
@@ -176,6 +179,10 @@ def test_a_process_that_is_told_to_stop_answers_what_it_has_begun_and_then_ends(
         assert status(upload) == 202
         assert status(upload) is None
         assert process.ended(20) == 0
+    logged = (tmp_path / "log").read_text()
+    assert "Worker exiting" in logged
+    # Of an error, or of a line that could not be written.
+    assert "Traceback" not in logged
 
 
 def test_a_process_that_loads_the_app_when_it_is_told_to_stop_ends_and_leaves_the_others_their_requests(
