@@ -24,6 +24,7 @@ DEFAULT_SCOPES = SCOPES[:-2]
 MAX_LIFE = timedelta(days=3_650)
 MAX_OVERLAP = timedelta(days=7)
 DEFAULT_OVERLAP = timedelta(days=1)
+MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,6 @@ class _Found(NamedTuple):
     version: int
 
 
-MAX_REMEMBERED = 10_000
 # Valid ones by their prefix, each as it was last looked up.
 _remembered: dict[str, _Found] = {}
 

@@ -7,16 +7,13 @@ import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-import msgspec
-
 from common.settings import settings
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 account_id: ContextVar[str | None] = ContextVar("account_id", default=None)
 batch_id: ContextVar[str | None] = ContextVar("batch_id", default=None)
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-_encode_anything = json.JSONEncoder(default=str, ensure_ascii=False).encode
+_encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -36,11 +33,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        try:
-            return _encode(line).decode()
-        # Half a surrogate pair, and a number of more than 64 bits.
-        except (UnicodeEncodeError, OverflowError):
-            return _encode_anything(line)
+        return _encode(line)
 
 
 class LineHandler(logging.Handler):

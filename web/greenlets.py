@@ -44,7 +44,7 @@ class Worker(GeventWorker):
         stopping = self._stopping = Event()
         self._open: set[socket.socket] = set()
         self._idle: set[socket.socket] = set()
-        shared_thread.use(_let_others, partial(_have_done, ThreadPool(settings().web_requests_at_once)))
+        shared_thread.use(_let_others, ThreadPool(settings().web_requests_at_once).apply)
         interpreter.tune()
         servers = [self._server(listener) for listener in self.sockets]
         while self.alive:
@@ -127,10 +127,6 @@ def _read_no_more(connection: socket.socket) -> None:
     # By a descriptor of its own: by the other, whoever waits for a request would have an error instead of an end.
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
         same.shutdown(socket.SHUT_RD)
-
-
-def _have_done(pool: ThreadPool, work: shared_thread.Work) -> None:
-    pool.apply(work)
 
 
 def _let_others() -> None:

@@ -78,14 +78,8 @@ def _form() -> bytes:
             # It is on the disk and read a piece at a time, and here not for the last time.
             content = cast(BufferedRandom, file.stream)
             content.seek(0)
-            fields.append(
-                (
-                    "file",
-                    name,
-                    file.filename or "",
-                    in_native_thread(hashlib.file_digest, content, "sha256").hexdigest(),
-                )
-            )
+            digest = in_native_thread(hashlib.file_digest, content, "sha256").hexdigest()
+            fields.append(("file", name, file.filename or "", digest))
             content.seek(0)
     return b"form\n" + json_text.dumps(sorted(fields))
 

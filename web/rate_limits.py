@@ -135,7 +135,9 @@ class RateLimits(Limiter):
         room, left = self.windows.take([window for window in windows if window not in before] if before else windows)
         if room:
             g.counted = [*counted, *left]
-            left = [*before.values(), *left]
+            if before:
+                # What is told is of the limits that apply now.
+                left = [found for found in g.counted if found.window in windows]
         g.rate_limits = left
         return None if room else _tightest(left)
 
